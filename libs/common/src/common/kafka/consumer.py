@@ -1,0 +1,203 @@
+"""Batch consumer: database first, offset second.
+
+Rule: commit `offset + 1` of a partition only after the records before it are applied (in Postgres) or are in the dead
+letter topic, acked.
+Guarantees: at least once, in order per key. Effects happen once because `apply` remembers message ids (inbox.py).
+Limits: one bad record costs its batch about log2(n) more transactions; it does not block the partition. Missing
+infrastructure does block it, on purpose: nothing is skipped and order is kept.
+Source: aiokafka docs/consumer.rst. The defaults of aiokafka lose data, so all of them are set here.
+"""
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (aiokafka carries no types; we hand out our own Record)
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from common.contracts.codec import Message, decode
+from common.dead_letter import dead_letter
+from common.errors import InfrastructureError
+from common.kafka.publisher import Outcome, Publisher
+from common.records import OutgoingRecord, Record
+from common.resilience.backoff import full_jitter
+from common.telemetry import metrics
+
+log = structlog.get_logger()
+
+Apply = Callable[[Sequence[Message]], Awaitable[None]]
+
+
+class BatchConsumer(ConsumerRebalanceListener):
+    """Fetch a batch, apply it, bury what is poison, commit the offsets.
+
+    `apply` must be one database transaction that is safe to repeat. It raises InfrastructureError when something is
+    away: then nothing is committed and the partitions wait, with backoff. Any other error means that a record in the
+    batch is bad: the batch is halved until the guilty record is found, which goes to the dead letter topic.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: str,
+        group: str,
+        topics: Sequence[str],
+        apply: Apply,
+        publisher: Publisher,
+        fetch_max_wait_ms: int,
+        max_records: int = 1_000,
+    ) -> None:
+        self._group, self._topics, self._apply, self._publisher = group, list(topics), apply, publisher
+        self._max_records = max_records
+        self._consumer: Any = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            request_timeout_ms=10_000,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1_000,
+            max_poll_interval_ms=60_000,
+            fetch_max_wait_ms=fetch_max_wait_ms,
+            max_partition_fetch_bytes=1_048_576,
+        )
+        self._epochs: dict[Any, int] = defaultdict(int)  # grows when a partition is taken from us
+        self._resume_at: dict[Any, float] = {}
+        self._failures = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._turned_at = time.monotonic()
+        self._joined = False
+
+    def alive(self) -> bool:
+        """The loop turned within 30 s. It asks no dependency, so a restart is the right answer when it is False."""
+        return time.monotonic() - self._turned_at < 30
+
+    def ready(self) -> bool:
+        """It has joined its group (with or without a share: six partitions feed at most six members)."""
+        return self._joined
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set; then finish the batch, commit, leave the group."""
+        self._consumer.subscribe(self._topics, listener=self)
+        await self._consumer.start()
+        try:
+            while not stop.is_set():
+                await self._turn()
+        finally:
+            with suppress(TimeoutError, KafkaError):
+                async with asyncio.timeout(8):
+                    await self._consumer.stop()
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._joined = True
+        log.info("partitions_assigned", group=self._group, partitions=len(assigned))
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Let the running batch end, at most 5 s; then whatever is still under way may no longer commit."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await self._idle.wait()
+        for partition in revoked:
+            self._epochs[partition] += 1
+            self._resume_at.pop(partition, None)
+
+    async def _turn(self) -> None:
+        fetched: dict[Any, list[Any]] = await self._consumer.getmany(timeout_ms=200, max_records=self._max_records)
+        self._turned_at = time.monotonic()
+        self._resume_due_partitions()
+        if not fetched:
+            return
+        self._idle.clear()
+        try:
+            epochs = {partition: self._epochs[partition] for partition in fetched}
+            started = time.perf_counter()
+            await self._apply_or_bury([to_our_record(raw) for batch in fetched.values() for raw in batch])
+            await self._commit(fetched, epochs)
+            self._failures = 0
+            metrics.observe_batch(self._group, sum(map(len, fetched.values())), time.perf_counter() - started)
+            self._report_lag(fetched)
+        except InfrastructureError as error:
+            self._back_off(fetched, error)
+        finally:
+            self._idle.set()
+
+    async def _apply_or_bury(self, records: Sequence[Record]) -> None:
+        good: list[Message] = []
+        buried: list[OutgoingRecord] = []
+        for record in records:
+            try:
+                good.append(decode(record))
+            except Exception as error:  # noqa: BLE001 - the process edge: bad bytes become a dead letter
+                buried.append(dead_letter(record, error, self._group))
+        if good:
+            await self._bisect(good, buried)
+        if buried:
+            await self._bury(buried)
+
+    async def _bisect(self, messages: Sequence[Message], buried: list[OutgoingRecord]) -> None:
+        try:
+            await self._apply(messages)
+        except InfrastructureError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the process edge: what cannot be applied becomes a dead letter
+            if len(messages) == 1:
+                buried.append(dead_letter(messages[0].record, error, self._group))
+                return
+            middle = len(messages) // 2
+            await self._bisect(messages[:middle], buried)
+            await self._bisect(messages[middle:], buried)
+
+    async def _bury(self, letters: Sequence[OutgoingRecord]) -> None:
+        outcomes = await self._publisher.publish(letters)
+        if any(outcome is not Outcome.ACKED for outcome in outcomes):
+            raise InfrastructureError("a dead letter was not acked")
+        for letter in letters:
+            metrics.DEAD_LETTERS.labels(letter.topic).inc()
+            log.error("dead_letter", topic=letter.topic, **{k: v.decode("utf-8", "replace") for k, v in letter.headers})
+
+    async def _commit(self, fetched: dict[Any, list[Any]], epochs: dict[Any, int]) -> None:
+        done = {p: batch[-1].offset + 1 for p, batch in fetched.items() if self._epochs[p] == epochs[p]}
+        try:
+            if done:
+                await self._consumer.commit(done)
+        except (KafkaError, IllegalStateError) as error:
+            # A rebalance while we worked. The new owner reads these records again, the inbox drops them.
+            log.warning("offset_commit_failed", group=self._group, error=repr(error))
+
+    def _back_off(self, fetched: dict[Any, list[Any]], error: InfrastructureError) -> None:
+        delay = full_jitter(self._failures, base_s=0.2, cap_s=10)
+        self._failures += 1
+        log.warning("consumer_blocked", group=self._group, error=str(error), retry_in_s=round(delay, 2))
+        for partition, batch in fetched.items():
+            with suppress(IllegalStateError):  # no longer ours
+                self._consumer.seek(partition, batch[0].offset)
+                self._consumer.pause(partition)
+                self._resume_at[partition] = time.monotonic() + delay
+
+    def _resume_due_partitions(self) -> None:
+        for partition, moment in list(self._resume_at.items()):
+            if moment <= time.monotonic():
+                del self._resume_at[partition]
+                with suppress(IllegalStateError):
+                    self._consumer.resume(partition)
+
+    def _report_lag(self, fetched: dict[Any, list[Any]]) -> None:
+        for partition, batch in fetched.items():
+            end: int | None = self._consumer.highwater(partition)
+            if end is not None:
+                metrics.CONSUMER_LAG.labels(self._group, partition.topic, partition.partition).set(
+                    end - batch[-1].offset - 1
+                )
+
+
+def to_our_record(raw: Any) -> Record:
+    headers = {name: value or b"" for name, value in raw.headers}
+    return Record(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, headers)

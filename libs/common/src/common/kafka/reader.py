@@ -1,0 +1,68 @@
+"""Reading a topic from its beginning, outside any group: for a local copy of a compacted topic, and for audits."""
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (aiokafka carries no types; we hand out our own Record)
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from common.errors import InfrastructureError
+from common.kafka.consumer import to_our_record
+from common.records import Record
+
+
+class TopicReader:
+    """Hands every record of a topic to `handle`, oldest first; `caught_up` is set once it has been at the end.
+
+    Joins no group and commits nothing. What it has read is forgotten when the process ends.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: str,
+        topic: str,
+        handle: Callable[[Sequence[Record]], None],
+        fetch_max_wait_ms: int = 500,
+    ) -> None:
+        self.caught_up = asyncio.Event()
+        self._topic, self._handle = topic, handle
+        self._consumer: Any = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            request_timeout_ms=10_000,
+            fetch_max_wait_ms=fetch_max_wait_ms,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read until `stop` is set. Raises InfrastructureError when the broker is away at the start."""
+        try:
+            await self._consumer.start()
+            partitions = await self._partitions()
+            self._consumer.assign(partitions)
+            await self._consumer.seek_to_beginning(*partitions)
+            ends = await self._consumer.end_offsets(partitions)
+            while not stop.is_set():
+                await self._turn(ends)
+        except KafkaError as error:
+            raise InfrastructureError(f"cannot read {self._topic}: {error}") from error
+        finally:
+            await self._consumer.stop()
+
+    async def _partitions(self) -> list[Any]:
+        await self._consumer._client._wait_on_metadata(self._topic)
+        return [TopicPartition(self._topic, p) for p in sorted(self._consumer.partitions_for_topic(self._topic))]
+
+    async def _turn(self, ends: dict[Any, int]) -> None:
+        if not self.caught_up.is_set():
+            positions = {partition: await self._consumer.position(partition) for partition in ends}
+            if all(positions[partition] >= end for partition, end in ends.items()):
+                self.caught_up.set()
+        fetched = await self._consumer.getmany(timeout_ms=200, max_records=5_000)
+        for batch in fetched.values():
+            self._handle([to_our_record(raw) for raw in batch])

@@ -1,0 +1,28 @@
+"""The one list of metrics. Labels are few and bounded: never an order id."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+HTTP_REQUESTS = Counter(
+    "headrace_http_requests", "Requests answered, by route and status", ["route", "method", "status"]
+)
+HTTP_DURATION = Histogram("headrace_http_request_seconds", "Time to answer", ["route", "method"], buckets=_LATENCY_S)
+ORDERS_ACCEPTED = Counter("headrace_orders_accepted", "Orders answered with 202")
+ORDERS_FINISHED = Counter("headrace_orders_finished", "Orders that reached a final state", ["status"])
+CONSUMER_LAG = Gauge("headrace_consumer_lag_records", "Records behind the end", ["group", "topic", "partition"])
+BATCH_RECORDS = Histogram(
+    "headrace_batch_records", "Records in a consumed batch", ["group"], buckets=(1, 5, 10, 50, 100, 250, 500, 1000)
+)
+BATCH_DURATION = Histogram("headrace_batch_seconds", "Time to apply and commit a batch", ["group"], buckets=_LATENCY_S)
+DEAD_LETTERS = Counter("headrace_dead_letters", "Records sent to a dead letter topic", ["topic"])
+OUTBOX_PUBLISHED = Counter("headrace_outbox_published", "Outbox rows published and acked", ["schema"])
+OUTBOX_AGE = Gauge("headrace_outbox_age_seconds", "Age of the oldest row in the last batch read", ["schema"])
+SAGA_TIMEOUTS = Counter("headrace_saga_timeouts", "Saga steps asked again because no reply came", ["state"])
+PROVIDER_CALLS = Counter("headrace_provider_calls", "Calls to the payment provider", ["operation", "outcome"])
+LOOP_LAG = Gauge("headrace_event_loop_lag_seconds", "How late the event loop woke a timer, last measurement")
+
+
+def observe_batch(group: str, records: int, seconds: float) -> None:
+    BATCH_RECORDS.labels(group).observe(records)
+    BATCH_DURATION.labels(group).observe(seconds)

@@ -1,0 +1,78 @@
+"""Tracing: one trace id from the HTTP request through every topic to the last event.
+
+Rule: each message carries the W3C `traceparent` of the request that caused it; a worker works on batches, so its span
+is linked to the messages in it and what it emits carries on the trace of the message that caused it.
+Limits: spans are sampled at the door and leave only when an OTLP endpoint is set; ids travel always.
+Source: W3C Trace Context; OpenTelemetry semantic conventions for messaging 1.36 (in development).
+"""
+
+import asyncio
+import re
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})")
+_MAX_LINKS = 32
+_tracer = trace.get_tracer("headrace")
+
+
+def configure_tracing(service: str, otlp_endpoint: str | None, sample_ratio: float) -> TracerProvider:
+    """Make ids for every request; export the sampled spans to `otlp_endpoint` if there is one."""
+    sampler = ParentBased(TraceIdRatioBased(sample_ratio if otlp_endpoint else 0.0))
+    provider = TracerProvider(resource=Resource.create({"service.name": service}), sampler=sampler)
+    if otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces", timeout=2)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+async def shutdown_tracing(provider: TracerProvider) -> None:
+    """Send what is left, for at most 2 s: the library's own shutdown can hold the exit for 30 s."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            await asyncio.to_thread(provider.shutdown)
+
+
+@contextmanager
+def request_span(name: str, traceparent: str | None) -> Generator[str]:
+    """A server span that continues the caller's trace; yields the traceparent for what it publishes."""
+    carrier = {"traceparent": traceparent} if traceparent else {}
+    parent = _PROPAGATOR.extract(carrier, context=Context())
+    with _tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER):
+        outgoing: dict[str, str] = {}
+        _PROPAGATOR.inject(outgoing)
+        yield outgoing["traceparent"]
+
+
+@contextmanager
+def batch_span(name: str, traceparents: Iterable[str | None]) -> Generator[None]:
+    """A consumer span over a batch, linked to the sampled messages in it (32 at most)."""
+    links: list[Link] = []
+    for traceparent in traceparents:
+        if traceparent and traceparent.endswith("-01") and len(links) < _MAX_LINKS:
+            context = _PROPAGATOR.extract({"traceparent": traceparent}, context=Context())
+            links.append(Link(trace.get_current_span(context).get_span_context()))
+    if not links:
+        yield
+        return
+    with _tracer.start_as_current_span(name, kind=SpanKind.CONSUMER, links=links):
+        yield
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """The 32 hex digits of the trace id; None for a missing or malformed traceparent."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    return match[1] if match else None
