@@ -1,0 +1,89 @@
+"""The read API over gRPC: GetOrder and ListOrders, as in common/contracts/orders.proto."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# (the generated stubs carry no types for the service class)
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+import grpc
+import grpc.aio
+
+from common.contracts import orders_pb2 as pb
+from common.contracts import orders_pb2_grpc
+from common.errors import InfrastructureError
+from orders.adapters.queries import OrderQueries
+from orders.domain.order import Order
+
+MAX_CONCURRENT_CALLS = 100
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class OrdersService(orders_pb2_grpc.OrdersServicer):
+    def __init__(self, queries: OrderQueries) -> None:
+        self._queries = queries
+
+    async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.Order:  # noqa: N802
+        try:
+            order = await self._queries.get(UUID(request.order_id), request.customer_id)
+        except ValueError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "order_id is not a UUID")
+        except InfrastructureError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the database is away")
+        if order is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such order")
+        return to_proto(order)
+
+    async def ListOrders(self, request: pb.ListOrdersRequest, context: Context) -> pb.ListOrdersReply:  # noqa: N802
+        try:
+            page = await self._queries.page(
+                request.customer_id,
+                status=request.status or None,
+                limit=min(max(request.limit, 1), 100),
+                cursor=request.cursor or None,
+            )
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except InfrastructureError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the database is away")
+        return pb.ListOrdersReply(orders=map(to_proto, page.orders), next_cursor=page.next_cursor or "")
+
+
+@asynccontextmanager
+async def grpc_server(queries: OrderQueries, listen: str) -> AsyncGenerator[int]:
+    """Serve for as long as the block runs; yields the port. Calls under way get 8 s to end."""
+    server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+    orders_pb2_grpc.add_OrdersServicer_to_server(OrdersService(queries), server)
+    port = server.add_insecure_port(listen)
+    await server.start()
+    try:
+        yield port
+    finally:
+        async with asyncio.timeout(10):
+            await server.stop(grace=8)
+
+
+def to_proto(order: Order) -> pb.Order:
+    return pb.Order(
+        order_id=str(order.order_id),
+        customer_id=order.customer_id,
+        currency=order.currency,
+        total_minor=order.total_minor,
+        client_reference=order.client_reference,
+        status=order.status,
+        reason=order.reason,
+        version=order.version,
+        accepted_at_ms=_ms(order.accepted_at),
+        updated_at_ms=_ms(order.updated_at),
+        lines=[
+            pb.OrderLine(sku=line.sku, name=line.name, quantity=line.quantity, unit_price_minor=line.unit_price_minor)
+            for line in order.lines
+        ],
+    )
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

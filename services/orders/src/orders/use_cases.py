@@ -1,0 +1,133 @@
+"""The use cases that write: place orders, advance sagas, ask again. Each is one transaction: load, decide, save."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from common.contracts import commands, events
+from common.contracts.codec import Message
+from common.contracts.values import StockLine
+from common.outbox import Emitted
+from common.telemetry import metrics
+from common.telemetry.tracing import trace_id_of
+from orders.adapters.postgres import UnitOfWorkFactory
+from orders.domain.order import FINAL, Order
+from orders.domain.ports import Process, UnitOfWork
+from orders.domain.saga import Decision, decide, time_out
+
+log = structlog.get_logger()
+Clock = Callable[[], datetime]
+
+
+async def write_orders(begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message]) -> None:
+    """Apply a batch of PlaceOrder and CancelOrder: orders, lines and events in one transaction."""
+    async with begin() as work:
+        new = await work.take_new(messages)
+        placed = {m.body.order_id: m for m in reversed(new) if isinstance(m.body, commands.PlaceOrder)}
+        known = await work.owners(m.body.order_id for m in new)
+        emitted: list[Emitted] = []
+        orders = [_order(m.body, clock()) for i, m in placed.items() if i not in known]
+        await work.add_orders(orders)
+        emitted += [Emitted(o.placed(), placed[o.order_id].traceparent) for o in orders]
+        known |= {o.order_id: o.customer_id for o in orders}
+        for message in new:
+            body = message.body
+            if isinstance(body, commands.CancelOrder) and known.get(body.order_id) == body.customer_id:
+                emitted.append(Emitted(events.OrderCancelRequested(order_id=body.order_id), message.traceparent))
+        await work.emit(emitted)
+
+
+async def advance_sagas(begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message]) -> None:
+    """Apply a batch of events and replies to the sagas of their orders."""
+    relevant = [m for m in messages if m.kind in HEARD]
+    if not relevant:
+        return
+    async with begin() as work:
+        new = await work.take_new(relevant)
+        processes = await work.load(m.body.order_id for m in new)
+        outgoing: list[Emitted] = []
+        for message in new:
+            process = processes.get(message.body.order_id)
+            if process is None:
+                log.warning("reply_for_unknown_order", order_id=str(message.body.order_id))
+                continue
+            process.traceparent = process.traceparent or message.traceparent
+            reason = getattr(message.body, "reason", None)
+            decision = decide(process.saga, message.kind, clock(), reason=reason)
+            outgoing += _carry_out(process, decision, clock())
+        await _finish(work, list(processes.values()), outgoing)
+
+
+async def ask_again(begin: UnitOfWorkFactory, clock: Clock, limit: int = 500) -> int:
+    """Send the current step again for sagas that waited too long; answer how many."""
+    async with begin() as work:
+        processes = list((await work.load_due(clock(), limit)).values())
+        outgoing: list[Emitted] = []
+        for process in processes:
+            metrics.SAGA_TIMEOUTS.labels(process.saga.state).inc()
+            outgoing += _carry_out(process, time_out(process.saga, clock()), clock())
+        if processes:
+            await _finish(work, processes, outgoing)
+        return len(processes)
+
+
+HEARD = frozenset(
+    {
+        events.OrderPlaced,
+        events.OrderCancelRequested,
+        events.StockReserved,
+        events.StockRefused,
+        events.StockReleased,
+        events.PaymentAuthorized,
+        events.PaymentDeclined,
+        events.PaymentCaptured,
+        events.PaymentVoided,
+    }
+)
+
+
+async def _finish(work: UnitOfWork, processes: Sequence[Process], outgoing: Sequence[Emitted]) -> None:
+    await work.save(processes)
+    await work.emit(outgoing)
+
+
+def _carry_out(process: Process, decision: Decision, now: datetime) -> list[Emitted]:
+    order, outgoing = process.order, list[Emitted]()
+    if decision.order is not None:
+        outgoing.append(Emitted(order.move(decision.order, now, decision.reason), process.traceparent))
+        if order.status in FINAL:
+            metrics.ORDERS_FINISHED.labels(order.status).inc()
+            trace_id = trace_id_of(process.traceparent)
+            log.info(f"order_{order.status}", order_id=str(order.order_id), trace_id=trace_id, reason=order.reason)
+    if decision.send is not None:
+        outgoing.append(Emitted(_command(decision.send, order), process.traceparent))
+    return outgoing
+
+
+def _command(kind: type[Any], order: Order) -> Any:
+    if kind is commands.ReserveStock:
+        lines = tuple(StockLine(sku=line.sku, quantity=line.quantity) for line in order.lines)
+        return commands.ReserveStock(order_id=order.order_id, lines=lines)
+    if kind is commands.AuthorizePayment:
+        return commands.AuthorizePayment(
+            order_id=order.order_id,
+            customer_id=order.customer_id,
+            currency=order.currency,
+            amount_minor=order.total_minor,
+        )
+    return kind(order_id=order.order_id)
+
+
+def _order(body: commands.PlaceOrder, now: datetime) -> Order:
+    return Order(
+        order_id=body.order_id,
+        customer_id=body.customer_id,
+        currency=body.currency,
+        total_minor=body.total_minor,
+        lines=body.lines,
+        client_reference=body.client_reference,
+        accepted_at=body.accepted_at,
+        updated_at=now,
+    )
