@@ -1,0 +1,14 @@
+"""order_writer: orders.commands to Postgres, in batches: inbox, orders, lines and events in one transaction."""
+
+from functools import partial
+
+from common.contracts.topics import Topic
+from orders.adapters.postgres import unit_of_work
+from orders.use_cases import write_orders
+from workers.resources import Resources, utc_now
+from workers.worker import ConsumingWorker
+
+
+def build(resources: Resources) -> ConsumingWorker:
+    apply = partial(write_orders, unit_of_work(resources.engine, "order_writer"), utc_now)
+    return ConsumingWorker(resources.consumer("order_writer", [Topic.ORDERS_COMMANDS], apply))

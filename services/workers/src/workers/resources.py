@@ -1,0 +1,46 @@
+"""The clients that a worker is built from, opened and closed in one place."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from common.kafka.consumer import Apply, BatchConsumer
+from common.kafka.publisher import Publisher
+from common.postgres import create_engine
+from workers.settings import WorkersSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    settings: WorkersSettings
+    engine: AsyncEngine
+    publisher: Publisher
+
+    def consumer(self, group: str, topics: list[str], apply: Apply) -> BatchConsumer:
+        return BatchConsumer(
+            bootstrap_servers=self.settings.kafka_bootstrap_servers,
+            group=group,
+            topics=topics,
+            apply=apply,
+            publisher=self.publisher,
+            fetch_max_wait_ms=self.settings.kafka_fetch_max_wait_ms,
+        )
+
+
+@asynccontextmanager
+async def open_resources(settings: WorkersSettings, name: str) -> AsyncGenerator[Resources]:
+    publisher = Publisher(settings.kafka_bootstrap_servers, idempotence=settings.kafka_enable_idempotence)
+    engine = create_engine(settings.database_url.get_secret_value(), application_name=name)
+    try:
+        await publisher.start()
+        yield Resources(settings, engine, publisher)
+    finally:
+        await publisher.stop()
+        await engine.dispose()
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

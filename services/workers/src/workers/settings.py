@@ -1,0 +1,50 @@
+"""Settings of the workers, from the environment."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common.telemetry.logging import LogFormat
+
+
+class WorkersSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="WORKERS_", frozen=True)
+
+    payment_provider_url: str = Field(description="http://host:port of the payment provider")
+    payment_provider_timeout_s: float = Field(2.0, gt=0, description="seconds that one call to the provider may take")
+    payment_provider_concurrency: int = Field(64, ge=1, description="calls to the provider at a time, per process")
+    kafka_bootstrap_servers: str = Field(
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,host:port…]"
+    )
+    kafka_enable_idempotence: bool = Field(
+        True, validation_alias="KAFKA_ENABLE_IDEMPOTENCE", description="false only for a broker that has no idempotence"
+    )
+    kafka_fetch_max_wait_ms: int = Field(
+        500, validation_alias="KAFKA_FETCH_MAX_WAIT_MS", description="how long an empty fetch may wait at the broker"
+    )
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user:password@host/db")
+    admin_port: int = Field(9100, validation_alias="ADMIN_PORT", description="port of /livez, /readyz and /metrics")
+    log_format: LogFormat = Field("json", validation_alias="LOG_FORMAT", description="json or console")
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="http://host:4318 of a collector; none: no export",
+    )
+    trace_sample_ratio: float = Field(
+        0.1, validation_alias="TRACE_SAMPLE_RATIO", ge=0, le=1, description="share of requests that are traced"
+    )
+
+
+class MigrateSettings(BaseSettings):
+    """What the one-shot commands need: migrations, topics, the catalog import."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    kafka_bootstrap_servers: str = Field(
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,host:port…]"
+    )
+    kafka_enable_idempotence: bool = Field(True, validation_alias="KAFKA_ENABLE_IDEMPOTENCE")
+    kafka_replication_factor: int = Field(
+        1, validation_alias="KAFKA_REPLICATION_FACTOR", ge=1, description="copies of each new topic"
+    )
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user:password@host/db")
+    log_format: LogFormat = Field("json", validation_alias="LOG_FORMAT", description="json or console")
