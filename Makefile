@@ -1,0 +1,75 @@
+# `make` alone explains everything. The first target that needs Python sets it all up in .venv, from the lock.
+
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+PY := .venv/bin/python
+ORDERS ?= 5000
+STACK ?= embedded
+FILE ?= deploy/demo/data/cdnow.csv
+MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up status down logs token replay reconcile compose-down fmt check test check-readme proto clean
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.dev ## Install everything into .venv, as locked, with the tools for tests and checks
+
+demo: .venv/.runtime ## Replay real orders and reconcile: ORDERS=5000|all JSON=FILE SHORTAGE=1 DECLINES=1 STACK=embedded|compose
+	@$(PY) -m demo run --stack $(STACK) --orders $(ORDERS) $(if $(JSON),--json $(JSON)) $(if $(SHORTAGE),--shortage) $(if $(DECLINES),--declines)
+
+up: .venv/.runtime ## Start the embedded stack in the background; addresses in .run/stack.env
+	@$(PY) -m local_stack up --catalog deploy/demo/data/catalog.csv
+
+status: .venv/.runtime ## What runs, with process ids, restarts and addresses
+	@$(PY) -m local_stack status
+
+down: .venv/.runtime ## Stop it
+	@$(PY) -m local_stack down
+
+logs: .venv/.runtime ## Follow the logs
+	@$(PY) -m local_stack logs
+
+token: .venv/.runtime ## A bearer token: CUSTOMER=00001
+	@$(PY) -m local_stack token $(or $(CUSTOMER),$(error say which: make token CUSTOMER=00001))
+
+replay: .venv/.runtime ## Send a CSV of orders to the running stack: FILE=… LIMIT=… SPEED=orders/s
+	@$(PY) -m demo replay --file $(FILE) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SPEED),--speed $(SPEED))
+
+reconcile: .venv/.runtime ## Compare input, log, Postgres, provider and stock of the running stack
+	@$(PY) -m demo reconcile $(if $(JSON),--json $(JSON))
+
+compose-down: ## Stop the compose stack and forget its data
+	docker compose down --volumes --timeout 30
+	rm -rf .run/compose/replay
+
+fmt: .venv/.dev ## Format and sort imports
+	@.venv/bin/ruff check --quiet --fix-only . ; .venv/bin/ruff format --quiet .
+
+check: .venv/.dev ## Format, lint, types, import rules, lock in date
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright && .venv/bin/lint-imports && $(UV) lock --check
+
+test: .venv/.dev ## All tests on the embedded stack, with coverage; no Docker
+	@mkdir -p .run/coverage && rm -f .run/coverage/data*
+	@.venv/bin/coverage run -m pytest $(TESTS) && .venv/bin/coverage combine --quiet && .venv/bin/coverage report
+
+check-readme: .venv/.dev ## Run every command of the README and compare what it shows
+	@$(PY) -m pytest tests/readme --no-header -p no:cacheprovider
+
+proto: .venv/.dev ## Generate the gRPC code from orders.proto
+	@cd libs/common/src && ../../../$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. common/contracts/orders.proto
+
+clean: down ## Remove what make made: .run and .venv
+	rm -rf .run .venv .tools
+
+# What runs needs no test tools: the first `make demo` installs half as much. Compiled once, not in every process.
+.venv/.runtime: pyproject.toml uv.lock $(MEMBERS) | $(filter .tools/%,$(UV))
+	@$(UV) sync --locked --quiet --no-dev --inexact --compile-bytecode
+	@touch $@
+
+.venv/.dev: .venv/.runtime
+	@$(UV) sync --locked --quiet
+	@touch $@
+
+.tools/bin/uv:
+	@python3 -m venv .tools && .tools/bin/python -m pip install --quiet uv
