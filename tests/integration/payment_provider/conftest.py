@@ -1,7 +1,6 @@
 """The provider in this process, for its API and faults. test_process.py starts the real one."""
 
-import resource
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -26,11 +25,3 @@ async def client(ledger_file: Path) -> AsyncIterator[Client]:
         app = create_app(ledger, Faults(Switches()))
         async with TestClient(TestServer(app)) as client:
             yield client
-
-
-@pytest.fixture
-def disk_full_at() -> Iterator[Callable[[int], None]]:
-    """Let no file of this process grow past so many bytes: the kernel writes what fits, then refuses."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -209,17 +208,6 @@ async def test_the_ledger_shows_every_payment_once_in_its_final_state(client: Cl
         ("order-1", "authorized"),
         ("order-2", "authorized"),
     ]
-
-
-async def test_a_ledger_that_cannot_be_written_is_503_and_charges_nothing(
-    client: Client, disk_full_at: Callable[[int], None]
-) -> None:
-    disk_full_at(0)
-
-    status, problem = await authorize(client, "order-1")
-
-    assert (status, problem["type"]) == (503, "urn:payment-provider:ledger-unavailable")
-    assert await book(client) == []
 
 
 async def test_ready_once_it_serves(client: Client) -> None:

@@ -1,8 +1,5 @@
 """The file gives back what was answered, whatever cut its end off."""
 
-import os
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -57,23 +54,3 @@ def test_a_broken_line_in_the_middle_refuses_to_start_and_is_named(ledger_file: 
         Ledger(ledger_file)
 
     assert ledger_file.read_bytes() == damaged
-
-
-def authorize_for_ever(ledger: Ledger) -> None:
-    for number in count():
-        ledger.authorize(order(number))
-
-
-def test_a_full_disk_changes_nothing_and_leaves_no_half_line(
-    ledger_file: Path, disk_full_at: Callable[[int], None]
-) -> None:
-    disk_full_at(500)
-    with Ledger(ledger_file) as ledger:
-        with pytest.raises(LedgerFileError):
-            authorize_for_ever(ledger)
-        remembered = ledger.payments()
-
-    assert remembered == [order(number) for number in range(len(remembered))]
-    assert 0 < os.path.getsize(ledger_file) < 500
-    with Ledger(ledger_file) as ledger:
-        assert ledger.payments() == remembered

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncGenerator
@@ -16,18 +17,29 @@ TERMS = {"amount_minor": 1_234, "currency": "USD", "customer_id": "customer-1"}
 DEADLINE_SECONDS = 10
 
 
-async def start(**settings: str) -> asyncio.subprocess.Process:
+async def start(settings: dict[str, str], largest_file: int = resource.RLIM_INFINITY) -> asyncio.subprocess.Process:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROVIDER_")}
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "payment_provider", env={**inherited, **settings}, stdout=pipe, stderr=pipe
+        sys.executable,
+        "-m",
+        "payment_provider",
+        env={**inherited, **settings},
+        stdout=pipe,
+        stderr=pipe,
+        preexec_fn=limit,
     )
 
 
 @asynccontextmanager
-async def provider(ledger_file: Path) -> AsyncGenerator[tuple[asyncio.subprocess.Process, aiohttp.ClientSession]]:
+async def provider(
+    ledger_file: Path, largest_file: int = resource.RLIM_INFINITY
+) -> AsyncGenerator[tuple[asyncio.subprocess.Process, aiohttp.ClientSession]]:
     """A provider on a free port and a client of it; killed at the end if it still runs."""
-    process = await start(PROVIDER_LEDGER_FILE=str(ledger_file), PROVIDER_PORT="0")
+    process = await start({"PROVIDER_LEDGER_FILE": str(ledger_file), "PROVIDER_PORT": "0"}, largest_file)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -138,10 +150,24 @@ async def test_stopped_while_requests_wait_in_a_fault_it_still_exits_0(
     ],
 )
 async def test_a_bad_setting_ends_with_one_line_that_names_it(settings: dict[str, str], code: int, named: str) -> None:
-    process = await start(**settings)
+    process = await start(settings)
     async with asyncio.timeout(DEADLINE_SECONDS):
         _, errors = await process.communicate()
 
     assert process.returncode == code
     assert len(errors.splitlines()) == 1
     assert named in errors.decode()
+
+
+async def test_a_full_disk_is_503_and_leaves_no_half_line(tmp_path: Path) -> None:
+    ledger_file = tmp_path / "ledger.jsonl"
+    async with provider(ledger_file, largest_file=500) as (_, client):
+        statuses = [await put(client, f"order-{number}") for number in range(6)]
+        remembered = await references(client)
+
+    accepted = statuses.count(201)
+    assert 0 < accepted < 6
+    assert statuses == [201] * accepted + [503] * (6 - accepted)
+    assert ledger_file.read_bytes().endswith(b"\n")
+    async with provider(ledger_file) as (_, client):
+        assert await references(client) == remembered == [f"order-{number}" for number in range(accepted)]

@@ -6,7 +6,7 @@ Rule: a signal only sets an event. Whoever runs looks at it, finishes what it ho
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NoReturn, TypeVar
 
 import uvloop
@@ -44,7 +44,16 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> NoReturn:
     try:
         uvloop.run(until_stopped())
     except* HeadraceError as errors:
-        for error in errors.exceptions:
+        for error in _leaves(errors):
             sys.stderr.write(f"stopped: {error}\n")
         raise SystemExit(1) from None
     raise SystemExit(0)
+
+
+def _leaves(group: BaseExceptionGroup[HeadraceError]) -> Iterator[BaseException]:
+    """The errors themselves: each TaskGroup on their way put one more group around them."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

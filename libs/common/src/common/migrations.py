@@ -6,15 +6,20 @@ from pathlib import Path
 from alembic import command, context
 from alembic.config import Config
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from common.errors import InfrastructureError
 from common.postgres import asyncpg_url
 
 _LOCK = 0x4865616472616365  # "Headrace": one migrator at a time
 
 
 async def upgrade(database_url: str, schema: str, script_location: Path) -> None:
-    """Bring one schema to its newest version. A second call does nothing; two at a time wait for each other."""
+    """Bring one schema to its newest version. A second call does nothing; two at a time wait for each other.
+
+    Raises InfrastructureError when the database does not answer.
+    """
     engine = create_async_engine(asyncpg_url(database_url), connect_args={"timeout": 5})
     config = Config()
     config.set_main_option("script_location", str(script_location))
@@ -24,6 +29,8 @@ async def upgrade(database_url: str, schema: str, script_location: Path) -> None
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)").bindparams(lock=_LOCK))
             await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
             await connection.run_sync(_upgrade_on, config)
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise InfrastructureError(f"cannot migrate {schema}: {error}") from error
     finally:
         await engine.dispose()
 

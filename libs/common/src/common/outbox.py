@@ -10,7 +10,6 @@ Source: Transactional Outbox and Polling Publisher, microservices.io.
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -32,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
-from common.contracts.codec import TOPIC_OF, Body, encode, headers_of, key_of
+from common.contracts.codec import TOPIC_OF, Emitted, encode, headers_of, key_of
 from common.kafka.publisher import Outcome, Publisher
 from common.records import OutgoingRecord
 from common.telemetry import metrics
@@ -55,14 +54,6 @@ def outbox_table(metadata: MetaData, schema: str) -> Table:
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         schema=schema,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Emitted:
-    """A message to send, and the trace of the message that caused it."""
-
-    body: Body
-    traceparent: str | None
 
 
 class Outbox:

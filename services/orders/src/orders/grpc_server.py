@@ -6,7 +6,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import grpc
@@ -14,11 +14,12 @@ import grpc.aio
 
 from common.contracts import orders_pb2 as pb
 from common.contracts import orders_pb2_grpc
-from common.errors import InfrastructureError
+from common.errors import InfrastructureError, PoisonError
 from orders.adapters.queries import OrderQueries
 from orders.domain.order import Order
 
 MAX_CONCURRENT_CALLS = 100
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Context = grpc.aio.ServicerContext[object, object]
 
 
@@ -29,8 +30,8 @@ class OrdersService(orders_pb2_grpc.OrdersServicer):
     async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.Order:  # noqa: N802
         try:
             order = await self._queries.get(UUID(request.order_id), request.customer_id)
-        except ValueError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "order_id is not a UUID")
+        except (ValueError, PoisonError):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "order_id is not a UUID, or customer_id is no text")
         except InfrastructureError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the database is away")
         if order is None:
@@ -45,7 +46,7 @@ class OrdersService(orders_pb2_grpc.OrdersServicer):
                 limit=min(max(request.limit, 1), 100),
                 cursor=request.cursor or None,
             )
-        except ValueError as error:
+        except (ValueError, PoisonError) as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except InfrastructureError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the database is away")
@@ -86,4 +87,4 @@ def to_proto(order: Order) -> pb.Order:
 
 
 def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
+    return (moment - EPOCH) // timedelta(milliseconds=1)  # a float would be off by one now and then

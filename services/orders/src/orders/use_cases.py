@@ -7,9 +7,8 @@ from typing import Any
 import structlog
 
 from common.contracts import commands, events
-from common.contracts.codec import Message
+from common.contracts.codec import Emitted, Message
 from common.contracts.values import StockLine
-from common.outbox import Emitted
 from common.telemetry import metrics
 from common.telemetry.tracing import trace_id_of
 from orders.adapters.postgres import UnitOfWorkFactory
@@ -28,7 +27,7 @@ async def write_orders(begin: UnitOfWorkFactory, clock: Clock, messages: Sequenc
         placed = {m.body.order_id: m for m in reversed(new) if isinstance(m.body, commands.PlaceOrder)}
         known = await work.owners(m.body.order_id for m in new)
         emitted: list[Emitted] = []
-        orders = [_order(m.body, clock()) for i, m in placed.items() if i not in known]
+        orders = [_order(m.body, clock()) for i, m in reversed(placed.items()) if i not in known]  # first come first
         await work.add_orders(orders)
         emitted += [Emitted(o.placed(), placed[o.order_id].traceparent) for o in orders]
         known |= {o.order_id: o.customer_id for o in orders}

@@ -7,6 +7,7 @@ added; of known ones name and price change, stock does not. Safe to repeat.
 import asyncio
 import csv
 import sys
+from collections import Counter
 from pathlib import Path
 
 import structlog
@@ -14,11 +15,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
+from common.contracts.codec import Emitted
 from common.contracts.events import CatalogItem
-from common.errors import InfrastructureError
+from common.errors import InfrastructureError, PoisonError
 from common.kafka.publisher import Publisher
 from common.lifecycle import load_settings, run
-from common.outbox import SHARDS, Emitted, Outbox, OutboxReader
+from common.outbox import SHARDS, Outbox, OutboxReader
 from common.postgres import create_engine, transaction
 from common.telemetry.logging import configure_logging
 from workers.settings import MigrateSettings
@@ -36,6 +38,8 @@ _UPSERT = text("""
 
 async def import_catalog(engine: AsyncEngine, rows: list[dict[str, str]]) -> None:
     """Write the items and their CatalogItem messages. Raises PoisonError when a row breaks a rule of the table."""
+    if twice := [sku for sku, count in Counter(row["sku"] for row in rows).items() if count > 1]:
+        raise PoisonError(f"more than once in the catalog: {', '.join(twice[:10])}")
     async with transaction(engine) as connection:
         await connection.execute(
             _UPSERT,
@@ -52,7 +56,10 @@ async def import_catalog(engine: AsyncEngine, rows: list[dict[str, str]]) -> Non
 
 
 async def publish_catalog(engine: AsyncEngine, publisher: Publisher) -> None:
-    """Empty inventory's outbox now, unless a relay is at it already: the gateways wait for the catalog."""
+    """Empty inventory's outbox now, unless a relay is at it already: the gateways wait for the catalog.
+
+    `engine` must not pool: its session's locks would stay, and the relay would wait for them.
+    """
     reader = OutboxReader(INVENTORY, publisher)
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -63,7 +70,8 @@ async def publish_catalog(engine: AsyncEngine, publisher: Publisher) -> None:
 
 
 def main() -> None:
-    rows = list(csv.DictReader(Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()))
+    with Path(sys.argv[1]).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
     settings = load_settings(MigrateSettings)
     configure_logging("catalog", settings.log_format)
 

@@ -13,14 +13,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from common.contracts import commands
-from common.contracts.codec import Message
+from common.contracts.codec import Emitted, Message
 from common.contracts.topics import Topic
 from common.contracts.values import StockLine
 from common.inbox import Inbox
-from common.outbox import Emitted, Outbox
+from common.outbox import Outbox
 from common.postgres import transaction
 from workers.resources import Resources
-from workers.stock import Reservation, Shelf
+from workers.stock import Reservation, ReservationState, Shelf
 from workers.tables import INVENTORY
 from workers.worker import ConsumingWorker
 
@@ -87,4 +87,4 @@ class Inventory:
 
 
 def _reservation(row: Any) -> Reservation:
-    return Reservation(row.state, msgspec.convert(row.lines, tuple[StockLine, ...]), row.short_sku)
+    return Reservation(ReservationState(row.state), msgspec.convert(row.lines, tuple[StockLine, ...]), row.short_sku)

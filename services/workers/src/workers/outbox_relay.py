@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -63,7 +64,7 @@ class OutboxRelay:
                     self._connected.add(schema)
                     failures = 0
                     await self._relay_on(connection, wake, schema, reader, stop)
-            except (SQLAlchemyError, OSError, TimeoutError) as error:
+            except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
                 self._connected.discard(schema)
                 self._turned_at[schema] = time.monotonic()
                 delay = full_jitter(failures, base_s=0.2, cap_s=5)

@@ -15,11 +15,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from common.contracts.codec import Message
+from common.contracts.codec import Emitted, Message
 from common.contracts.topics import Topic
 from common.errors import InfrastructureError, PoisonError
 from common.inbox import Inbox
-from common.outbox import Emitted, Outbox
+from common.outbox import Outbox
 from common.postgres import transaction
 from common.resilience.backoff import full_jitter
 from workers.payment import COMMAND_OF, OPEN, Payment, PaymentState, answer_to, begin
@@ -117,9 +117,11 @@ class Payments:
         replies: list[Emitted] = []
         for message in messages:
             payment = begin(message.body, payment, message.traceparent)
+            # a late duplicate may close what a later command left open: the answer is the later one's
+            asked = COMMAND_OF.get(payment.state, message.kind)
             if payment.state in OPEN:
                 await self._settle(payment, deadline)
-            reply = answer_to(message.kind, payment)
+            reply = answer_to(asked, payment)
             if reply is not None:
                 replies.append(Emitted(reply, message.traceparent))
         if payment is None:

@@ -102,6 +102,9 @@ class HttpPaymentProvider:
         metrics.PROVIDER_CALLS.labels(operation, "answered").inc()
         if code == 404:
             return None
-        if code >= 400:
+        if code >= 300:
             raise UnclearError(f"{operation}: refused with {code}")
-        return _decode(answer).status
+        try:
+            return _decode(answer).status
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # somebody in between has answered
+            raise UnclearError(f"{operation}: {error}") from error

@@ -42,7 +42,9 @@ class MigrateSettings(BaseSettings):
     kafka_bootstrap_servers: str = Field(
         validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,host:port…]"
     )
-    kafka_enable_idempotence: bool = Field(True, validation_alias="KAFKA_ENABLE_IDEMPOTENCE")
+    kafka_enable_idempotence: bool = Field(
+        True, validation_alias="KAFKA_ENABLE_IDEMPOTENCE", description="false only for a broker that has no idempotence"
+    )
     kafka_replication_factor: int = Field(
         1, validation_alias="KAFKA_REPLICATION_FACTOR", ge=1, description="copies of each new topic"
     )

@@ -52,6 +52,14 @@ class Message:
         return type(self.body)  # pyright: ignore[reportUnknownVariableType]
 
 
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """A message to send, and the trace of the message that caused it."""
+
+    body: Body
+    traceparent: str | None
+
+
 def key_of(body: Body) -> str:
     """The record key: the order id, or the sku of a catalog item."""
     return body.sku if isinstance(body, CatalogItem) else str(body.order_id)

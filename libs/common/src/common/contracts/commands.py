@@ -1,11 +1,10 @@
 """Commands: what one process asks another to do. Imperative names; the tag carries the version of the form."""
 
-from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
-from common.contracts.values import OrderLine, StockLine
+from common.contracts.values import AwareDatetime, OrderLine, StockLine
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -21,7 +20,7 @@ class PlaceOrder(Command, frozen=True, kw_only=True, tag="PlaceOrder.v1"):
     currency: str
     lines: tuple[OrderLine, ...]
     total_minor: int
-    accepted_at: datetime
+    accepted_at: AwareDatetime
     client_reference: str | None = None
 
 

@@ -1,11 +1,10 @@
 """Events: what has happened. Past tense; the tag carries the version of the form."""
 
-from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
-from common.contracts.values import OrderLine
+from common.contracts.values import AwareDatetime, OrderLine
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -19,7 +18,7 @@ class OrderEventBase(Event, frozen=True, kw_only=True):
 
     customer_id: str
     version: int
-    occurred_at: datetime
+    occurred_at: AwareDatetime
 
 
 class OrderPlaced(OrderEventBase, frozen=True, kw_only=True, tag="OrderPlaced.v1"):

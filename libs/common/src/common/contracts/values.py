@@ -1,8 +1,12 @@
 """Values that several messages share, and how an order gets its id."""
 
+from datetime import datetime
+from typing import Annotated
 from uuid import UUID, uuid5
 
 import msgspec
+
+AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]  # without a zone, each reader would take its own
 
 ORDER_NAMESPACE = UUID("6f1d4a52-4f0c-5b0e-9d5a-3a1a6c0f7a11")
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from common.contracts.topics import TopicSpec
 from common.errors import InfrastructureError
@@ -28,7 +28,10 @@ async def create_topics(
         missing = [spec for spec in specs if spec.name not in existing]
         for spec in missing:
             with suppress(TopicAlreadyExistsError):  # somebody was faster
-                await admin.create_topics([_new_topic(spec, replication_factor)])
+                answer = await admin.create_topics([_new_topic(spec, replication_factor)])
+                for _topic, code, *_message in answer.topic_errors:
+                    if code:
+                        raise for_code(code)(spec.name)
         return [spec.name for spec in missing]
     except (KafkaError, OSError) as error:
         raise InfrastructureError(f"cannot create topics on {bootstrap_servers}: {error}") from error

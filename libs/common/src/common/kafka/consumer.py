@@ -29,8 +29,11 @@ from common.kafka.publisher import Outcome, Publisher
 from common.records import OutgoingRecord, Record
 from common.resilience.backoff import full_jitter
 from common.telemetry import metrics
+from common.telemetry.tracing import batch_span
 
 log = structlog.get_logger()
+
+COMMIT_TIMEOUT_S = 5
 
 Apply = Callable[[Sequence[Message]], Awaitable[None]]
 
@@ -62,7 +65,7 @@ class BatchConsumer(ConsumerRebalanceListener):
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             request_timeout_ms=10_000,
-            session_timeout_ms=10_000,
+            session_timeout_ms=6_000,  # how long a killed member keeps its partitions
             heartbeat_interval_ms=1_000,
             max_poll_interval_ms=60_000,
             fetch_max_wait_ms=fetch_max_wait_ms,
@@ -85,16 +88,25 @@ class BatchConsumer(ConsumerRebalanceListener):
         return self._joined
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop` is set; then finish the batch, commit, leave the group."""
+        """Consume until `stop` is set; then finish the batch, commit, leave the group.
+
+        Raises InfrastructureError when the broker is away at the start.
+        """
         self._consumer.subscribe(self._topics, listener=self)
-        await self._consumer.start()
         try:
+            await self._start()
             while not stop.is_set():
                 await self._turn()
         finally:
             with suppress(TimeoutError, KafkaError):
                 async with asyncio.timeout(8):
                     await self._consumer.stop()
+
+    async def _start(self) -> None:
+        try:
+            await self._consumer.start()
+        except KafkaError as error:
+            raise InfrastructureError(f"cannot join group {self._group}: {error}") from error
 
     async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self._joined = True
@@ -138,7 +150,8 @@ class BatchConsumer(ConsumerRebalanceListener):
             except Exception as error:  # noqa: BLE001 - the process edge: bad bytes become a dead letter
                 buried.append(dead_letter(record, error, self._group))
         if good:
-            await self._bisect(good, buried)
+            with batch_span(f"process {self._group}", (message.traceparent for message in good)):
+                await self._bisect(good, buried)
         if buried:
             await self._bury(buried)
 
@@ -161,15 +174,17 @@ class BatchConsumer(ConsumerRebalanceListener):
             raise InfrastructureError("a dead letter was not acked")
         for letter in letters:
             metrics.DEAD_LETTERS.labels(letter.topic).inc()
-            log.error("dead_letter", topic=letter.topic, **{k: v.decode("utf-8", "replace") for k, v in letter.headers})
+            headers = {name: value.decode("utf-8", "replace") for name, value in letter.headers}  # names are anybody's
+            log.error("dead_letter", topic=letter.topic, headers=headers)
 
     async def _commit(self, fetched: dict[Any, list[Any]], epochs: dict[Any, int]) -> None:
         done = {p: batch[-1].offset + 1 for p, batch in fetched.items() if self._epochs[p] == epochs[p]}
         try:
             if done:
-                await self._consumer.commit(done)
-        except (KafkaError, IllegalStateError) as error:
-            # A rebalance while we worked. The new owner reads these records again, the inbox drops them.
+                async with asyncio.timeout(COMMIT_TIMEOUT_S):  # aiokafka itself would try for ever
+                    await self._consumer.commit(done)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            # A rebalance while we worked, or no broker. Whoever reads these records again has an inbox that drops them.
             log.warning("offset_commit_failed", group=self._group, error=repr(error))
 
     def _back_off(self, fetched: dict[Any, list[Any]], error: InfrastructureError) -> None:

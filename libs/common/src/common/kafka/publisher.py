@@ -22,9 +22,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 
+from common.errors import InfrastructureError
 from common.records import OutgoingRecord
 
 log = structlog.get_logger()
+
+MAX_BATCH_BYTES = 1_000_000  # a little below what a broker takes
 
 
 class Outcome(Enum):
@@ -48,11 +51,15 @@ class Publisher:
             acks="all",
             enable_idempotence=idempotence,
             request_timeout_ms=10_000,
-            max_batch_size=1_000_000,
+            max_batch_size=MAX_BATCH_BYTES,
         )
 
     async def start(self) -> None:
-        await self._producer.start()
+        """Raises InfrastructureError when the broker does not answer."""
+        try:
+            await self._producer.start()
+        except KafkaError as error:
+            raise InfrastructureError(f"cannot publish: {error}") from error
 
     async def stop(self) -> None:
         with suppress(TimeoutError, KafkaError):
@@ -94,8 +101,8 @@ class Publisher:
                 if batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None:
                     break
                 taken += 1
-            if taken == 0:  # too large for an empty batch: this one only, the others go on
-                rest = rest[1:]
+            if batch.size() > MAX_BATCH_BYTES:  # a first record is always taken; a broker would refuse its batch
+                rest = rest[1:]  # this one only, the others go on
                 continue
             outcome = await self._send(batch, topic, partition)
             for index in rest[:taken]:

@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -52,7 +53,9 @@ class TopicReader:
         except KafkaError as error:
             raise InfrastructureError(f"cannot read {self._topic}: {error}") from error
         finally:
-            await self._consumer.stop()
+            with suppress(TimeoutError, KafkaError):
+                async with asyncio.timeout(5):
+                    await self._consumer.stop()
 
     async def _partitions(self) -> list[Any]:
         await self._consumer._client._wait_on_metadata(self._topic)

@@ -9,6 +9,7 @@ HTTP_REQUESTS = Counter(
 )
 HTTP_DURATION = Histogram("headrace_http_request_seconds", "Time to answer", ["route", "method"], buckets=_LATENCY_S)
 ORDERS_ACCEPTED = Counter("headrace_orders_accepted", "Orders answered with 202")
+MARKERS_LOST = Counter("headrace_accepted_markers_lost", "Accepted orders whose marker Redis did not take")
 ORDERS_FINISHED = Counter("headrace_orders_finished", "Orders that reached a final state", ["status"])
 CONSUMER_LAG = Gauge("headrace_consumer_lag_records", "Records behind the end", ["group", "topic", "partition"])
 BATCH_RECORDS = Histogram(

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from common.contracts.codec import Message
+from common.contracts.codec import Emitted, Message
 from common.contracts.values import OrderLine
 from common.inbox import Inbox
-from common.outbox import Emitted, Outbox
+from common.outbox import Outbox
 from common.postgres import transaction
 from orders.adapters.tables import SCHEMA
 from orders.domain.order import Order, OrderStatus
@@ -42,11 +42,15 @@ _COLUMNS = """o.order_id, o.customer_id, o.currency, o.total_minor, o.client_ref
     ARRAY(SELECT (l.sku, l.name, l.quantity, l.unit_price_minor) FROM orders.order_lines l
           WHERE l.order_id = o.order_id ORDER BY l.line_no) AS lines
     FROM orders.orders o LEFT JOIN orders.sagas s USING (order_id)"""
-# in the order of the ids, so that two processes wait for each other and do not deadlock
-_LOAD = text(f"SELECT {_COLUMNS} WHERE o.order_id = ANY(CAST(:ids AS uuid[])) ORDER BY o.order_id FOR UPDATE OF o")
-_LOAD_DUE = text(
-    f"SELECT {_COLUMNS} WHERE s.deadline <= :now ORDER BY o.order_id LIMIT :limit FOR UPDATE OF o SKIP LOCKED"
+# Lock first, read second. In one statement Postgres would lock the order as it is after the wait, and join the saga as
+# it was before. Locked in the order of the ids, so that two processes wait for each other and do not deadlock.
+_LOCK = text(
+    "SELECT order_id FROM orders.orders WHERE order_id = ANY(CAST(:ids AS uuid[])) ORDER BY order_id FOR UPDATE"
 )
+_LOCK_DUE = text("""
+    SELECT o.order_id FROM orders.orders o JOIN orders.sagas s USING (order_id)
+    WHERE s.deadline <= :now ORDER BY o.order_id LIMIT :limit FOR UPDATE OF o SKIP LOCKED""")
+_LOAD = text(f"SELECT {_COLUMNS} WHERE o.order_id = ANY(CAST(:ids AS uuid[])) ORDER BY o.order_id")
 
 _UPDATE_ORDERS = text("""
     UPDATE orders.orders o SET status = n.status, reason = n.reason, version = n.version, updated_at = n.updated_at
@@ -100,12 +104,13 @@ class PostgresUnitOfWork:
         return {row.order_id: row.customer_id for row in rows}
 
     async def load(self, order_ids: Iterable[UUID]) -> dict[UUID, Process]:
-        rows = await self._connection.execute(_LOAD, {"ids": list(set(order_ids))})
-        return {row.order_id: _process(row) for row in rows}
+        locked = await self._connection.execute(_LOCK, {"ids": list(set(order_ids))})
+        return await self._read(locked.scalars().all())
 
     async def load_due(self, now: datetime, limit: int) -> dict[UUID, Process]:
-        rows = await self._connection.execute(_LOAD_DUE, {"now": now, "limit": limit})
-        return {row.order_id: _process(row) for row in rows}
+        locked = await self._connection.execute(_LOCK_DUE, {"now": now, "limit": limit})
+        processes = await self._read(locked.scalars().all())
+        return {i: p for i, p in processes.items() if p.saga.deadline is not None and p.saga.deadline <= now}
 
     async def save(self, processes: Sequence[Process]) -> None:
         orders = [p.order for p in processes]
@@ -131,6 +136,10 @@ class PostgresUnitOfWork:
                 "traces": [p.traceparent for p in sagas],
             },
         )
+
+    async def _read(self, order_ids: Sequence[UUID]) -> dict[UUID, Process]:
+        rows = await self._connection.execute(_LOAD, {"ids": list(order_ids)})
+        return {row.order_id: _process(row) for row in rows}
 
 
 UnitOfWorkFactory = Callable[[], AbstractAsyncContextManager[UnitOfWork]]

@@ -24,7 +24,7 @@ from orders.domain.saga import SagaState
 SCHEMA = "orders"
 metadata = MetaData(schema=SCHEMA)
 
-_STATUSES = ", ".join(f"'{s}'" for s in OrderStatus if s is not OrderStatus.ACCEPTED)
+_STATUSES = ", ".join(f"'{s}'" for s in OrderStatus)
 _SAGA_STATES = ", ".join(f"'{s}'" for s in SagaState)
 
 orders = Table(

@@ -16,7 +16,8 @@ from orders.domain.errors import IllegalTransitionError
 
 
 class OrderStatus(StrEnum):
-    ACCEPTED = "accepted"  # in the log, not in Postgres yet: what the gateway shows after its 202
+    """In Postgres. Before that, while it is only in the log, the gateway calls an order `accepted`."""
+
     PLACED = "placed"
     RESERVED = "reserved"
     AUTHORIZED = "authorized"
@@ -29,11 +30,11 @@ class OrderStatus(StrEnum):
 S = OrderStatus
 
 TRANSITIONS: dict[OrderStatus, frozenset[OrderStatus]] = {
-    S.ACCEPTED: frozenset({S.PLACED}),
     S.PLACED: frozenset({S.RESERVED, S.REJECTED, S.CANCELLED, S.NEEDS_ATTENTION}),
     S.RESERVED: frozenset({S.AUTHORIZED, S.REJECTED, S.CANCELLED, S.NEEDS_ATTENTION}),
     S.AUTHORIZED: frozenset({S.CONFIRMED, S.NEEDS_ATTENTION}),
-    S.NEEDS_ATTENTION: frozenset({S.RESERVED, S.AUTHORIZED, S.CONFIRMED, S.REJECTED, S.CANCELLED}),
+    # to itself: after a cancel, say, the saga may wait too long for another dependency
+    S.NEEDS_ATTENTION: frozenset({S.RESERVED, S.AUTHORIZED, S.CONFIRMED, S.REJECTED, S.CANCELLED, S.NEEDS_ATTENTION}),
     S.CONFIRMED: frozenset(),
     S.REJECTED: frozenset(),
     S.CANCELLED: frozenset(),

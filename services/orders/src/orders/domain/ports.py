@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from common.contracts.codec import Message
-from common.outbox import Emitted
+from common.contracts.codec import Emitted, Message
 from orders.domain.order import Order
 from orders.domain.saga import Saga
 

@@ -1,0 +1,179 @@
+"""The batch consumer on a real broker. Joining a group takes seconds here, so each test asks much of one group."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition  # pyright: ignore[reportMissingTypeStubs]
+
+from builders import authorize_payment, place_order, reserve_stock
+from common.contracts import events
+from common.contracts.codec import Message
+from common.contracts.topics import Topic, dead_letter_topic
+from common.dead_letter import CAUSE, CONSUMER, ORIGIN
+from common.errors import InfrastructureError, PoisonError
+from common.kafka.consumer import BatchConsumer
+from common.kafka.publisher import Publisher
+from common.records import OutgoingRecord, Record
+from eventually import eventually
+from integration.core.broker import OwnBroker, ids_of, outgoing, read_all, running
+from local_stack.servers import Addresses
+
+JOIN_S = 20
+
+
+class FakeEffects:
+    """Stands for the database of a worker: keeps what was applied, each message once, in order."""
+
+    def __init__(self) -> None:
+        self.applied: list[str] = []
+        self.away = False
+        self.poison: set[UUID] = set()
+        self.calls: list[list[str]] = []
+
+    async def apply(self, messages: Sequence[Message]) -> None:
+        ids = [str(message.message_id) for message in messages]
+        self.calls.append(ids)
+        if self.away:
+            raise InfrastructureError("the database is away")
+        if any(message.message_id in self.poison for message in messages):
+            raise PoisonError("this one cannot be applied")
+        self.applied += [i for i in ids if i not in self.applied]
+
+
+def consumer(servers: Addresses | OwnBroker, group: str, topic: str, apply: Any, publisher: Publisher) -> BatchConsumer:
+    bootstrap = servers.bootstrap_servers if isinstance(servers, OwnBroker) else servers.kafka_bootstrap_servers
+    return BatchConsumer(
+        bootstrap_servers=bootstrap,
+        group=group,
+        topics=[topic],
+        apply=apply,
+        publisher=publisher,
+        fetch_max_wait_ms=10,
+    )
+
+
+async def committed(bootstrap_servers: str, group: str, topic: str) -> dict[int, int | None]:
+    reader: Any = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
+    await reader.start()
+    try:
+        return {p: await reader.committed(TopicPartition(topic, p)) for p in range(6)}
+    finally:
+        await reader.stop()
+
+
+def ends(records: Sequence[Record]) -> dict[int, int]:
+    return {r.partition: r.offset + 1 for r in records}
+
+
+async def test_good_records_are_applied_poison_is_buried_with_its_cause_and_offsets_are_one_beyond_the_last(
+    servers: Addresses, publisher: Publisher
+) -> None:
+    topic, group = Topic.INVENTORY_COMMANDS, f"test-{uuid4()}"
+    good = [outgoing(reserve_stock()) for _ in range(40)]
+    cursed = outgoing(reserve_stock())
+    alien = OutgoingRecord(topic, b"k", b"not json", [("topic", b"theirs"), ("event", b"theirs"), ("level", b"x")])
+    effects = FakeEffects()
+    effects.poison = {UUID(i) for i in ids_of([cursed])}
+    await publisher.publish([*good[:20], cursed, alien, *good[20:]])
+
+    async with running(consumer(servers, group, topic, effects.apply, publisher).run):
+        await eventually(lambda: set(ids_of(good)) <= set(effects.applied), within=JOIN_S)
+        later = outgoing(reserve_stock())
+        await publisher.publish([later])
+        await eventually(lambda: ids_of([later])[0] in effects.applied, within=5)
+
+    records = await read_all(servers.kafka_bootstrap_servers, topic)
+    offsets = await committed(servers.kafka_bootstrap_servers, group, topic)
+    assert {p: offset for p, offset in offsets.items() if offset} == ends(records)
+    letters = [r for r in await read_all(servers.kafka_bootstrap_servers, dead_letter_topic(topic)) if mine(r, group)]
+    assert sorted(r.value or b"" for r in letters) == sorted([cursed.value or b"", b"not json"])
+    (letter,) = [r for r in letters if r.value == cursed.value]
+    (original,) = [r for r in records if r.value == cursed.value]
+    assert letter.key == original.key
+    assert original.headers.items() <= letter.headers.items()
+    assert letter.headers[CAUSE] == b"PoisonError: this one cannot be applied"
+    assert letter.headers[ORIGIN].decode() == f"{topic}/{original.partition}/{original.offset}"
+    for key in {record.key for record in good}:
+        of_key = ids_of([r for r in good if r.key == key])
+        assert [i for i in effects.applied if i in of_key] == of_key
+
+
+def mine(letter: Record, group: str) -> bool:
+    return letter.headers[CONSUMER].decode() == group
+
+
+async def test_missing_infrastructure_blocks_and_then_everything_is_applied_in_order(
+    servers: Addresses, publisher: Publisher
+) -> None:
+    topic, group = Topic.PAYMENTS_COMMANDS, f"test-{uuid4()}"
+    orders = [uuid4() for _ in range(3)]
+    records = [outgoing(authorize_payment(orders[n % 3], amount_minor=n + 1)) for n in range(30)]
+    effects = FakeEffects()
+    effects.away = True
+    worker = consumer(servers, group, topic, effects.apply, publisher)
+    await publisher.publish(records)
+    assert not worker.ready()
+
+    async with running(worker.run):
+        await eventually(lambda: len(effects.calls) >= 3, within=JOIN_S)
+        assert worker.ready()
+        assert worker.alive()
+        assert set((await committed(servers.kafka_bootstrap_servers, group, topic)).values()) == {None}
+        effects.away = False
+        await eventually(lambda: set(ids_of(records)) <= set(effects.applied), within=15)
+
+    for order_id in orders:
+        of_order = ids_of([r for r in records if r.key == str(order_id).encode()])
+        assert [i for i in effects.applied if i in of_order] == of_order
+    assert not [r for r in await read_all(servers.kafka_bootstrap_servers, f"{topic}.dlq") if mine(r, group)]
+
+
+async def test_killed_after_the_effect_and_before_the_commit_the_records_come_again(
+    servers: Addresses, publisher: Publisher
+) -> None:
+    topic, group = Topic.INVENTORY_EVENTS, f"test-{uuid4()}"
+    records = [outgoing(events.StockReserved(order_id=uuid4())) for _ in range(10)]
+    await publisher.publish(records)
+    first, second = FakeEffects(), FakeEffects()
+
+    async def apply_and_die(messages: Sequence[Message]) -> None:
+        await first.apply(messages)
+        raise asyncio.CancelledError("killed")
+
+    with pytest.raises(asyncio.CancelledError):
+        await consumer(servers, group, topic, apply_and_die, publisher).run(asyncio.Event())
+    assert first.applied
+
+    async with running(consumer(servers, group, topic, second.apply, publisher).run):
+        await eventually(lambda: set(ids_of(records)) <= set(second.applied), within=JOIN_S)
+
+    assert set(first.applied) <= set(second.applied)
+
+
+async def test_told_to_stop_while_the_broker_is_frozen_it_ends_in_bounded_time(own_broker: OwnBroker) -> None:
+    publisher = Publisher(own_broker.bootstrap_servers, idempotence=False)
+    await publisher.start()
+    order = outgoing(place_order())
+    await publisher.publish([order])
+    effects, stop = FakeEffects(), asyncio.Event()
+
+    async def apply_and_lose_the_broker(messages: Sequence[Message]) -> None:
+        await effects.apply(messages)
+        own_broker.freeze()
+        stop.set()
+
+    async with asyncio.timeout(JOIN_S + 15):
+        await consumer(own_broker, "test", Topic.ORDERS_COMMANDS, apply_and_lose_the_broker, publisher).run(stop)
+        await publisher.stop()
+
+    assert effects.applied == ids_of([order])
+
+
+async def test_a_broker_that_is_away_at_the_start_is_infrastructure(publisher: Publisher) -> None:
+    nowhere = OwnBroker("127.0.0.1:1", 0)
+
+    with pytest.raises(InfrastructureError):
+        await consumer(nowhere, "test", Topic.ORDERS_COMMANDS, FakeEffects().apply, publisher).run(asyncio.Event())
