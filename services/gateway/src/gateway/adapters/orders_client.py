@@ -1,0 +1,78 @@
+"""Orders over gRPC: one channel per process, a deadline on every call."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (the generated stubs carry no types for the service class)
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import grpc
+import grpc.aio
+
+from common.contracts import orders_pb2 as pb
+from common.contracts import orders_pb2_grpc
+from common.errors import InfrastructureError
+from gateway.problems import BAD_CURSOR, Problem
+from gateway.schemas import LineView, OrderPage, OrderView, links_to
+
+_OPTIONS = [
+    ("grpc.lb_policy_name", "round_robin"),  # pick_first would send everything to one replica
+    ("grpc.max_reconnect_backoff_ms", 1_000),  # the default waits up to two minutes for a service that is back
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class GrpcOrders:
+    """The OrdersReader of gateway.routes."""
+
+    def __init__(self, channel: grpc.aio.Channel, *, deadline_s: float = 2.0) -> None:
+        self._stub: Any = orders_pb2_grpc.OrdersStub(channel)
+        self._deadline_s = deadline_s
+
+    async def get(self, order_id: UUID, customer_id: str) -> OrderView | None:
+        request = pb.GetOrderRequest(order_id=str(order_id), customer_id=customer_id)
+        try:
+            return _view(await self._stub.GetOrder(request, timeout=self._deadline_s))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise _away(error) from error
+
+    async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
+        request = pb.ListOrdersRequest(customer_id=customer_id, status=status or "", limit=limit, cursor=cursor or "")
+        try:
+            reply: pb.ListOrdersReply = await self._stub.ListOrders(request, timeout=self._deadline_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise Problem(BAD_CURSOR) from error
+            raise _away(error) from error
+        return OrderPage(orders=[_view(order) for order in reply.orders], next_cursor=reply.next_cursor or None)
+
+
+def create_channel(target: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+
+
+def _away(error: grpc.aio.AioRpcError) -> InfrastructureError:
+    return InfrastructureError(f"the orders service does not answer: {error.code().name} {error.details()}")
+
+
+def _view(order: pb.Order) -> OrderView:
+    order_id = UUID(order.order_id)
+    return OrderView(
+        order_id=order_id,
+        status=order.status,
+        reason=order.reason if order.HasField("reason") else None,
+        version=order.version,
+        currency=order.currency,
+        total_minor=order.total_minor,
+        lines=[
+            LineView(sku=line.sku, name=line.name, quantity=line.quantity, unit_price_minor=line.unit_price_minor)
+            for line in order.lines
+        ],
+        client_reference=order.client_reference if order.HasField("client_reference") else None,
+        accepted_at=datetime.fromtimestamp(order.accepted_at_ms / 1000, UTC),
+        updated_at=datetime.fromtimestamp(order.updated_at_ms / 1000, UTC),
+        links=links_to(order_id),
+    )

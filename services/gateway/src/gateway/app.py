@@ -1,0 +1,173 @@
+"""The web application: where the routes hang, how they are documented, what wraps them."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import request_response
+
+from common.errors import InfrastructureError
+from gateway.observe import Observe
+from gateway.problems import MEDIA_TYPE, SCHEMA, Problem, answer_error
+from gateway.routes import Routes
+from gateway.schemas import Accepted, CatalogPage, NewOrder, OrderPage, OrderView
+
+_TITLES = {
+    400: "Cannot be read",
+    401: "No valid token",
+    403: "The token does not allow it",
+    404: "Unknown, or somebody else's",
+    405: "Another method",
+    413: "More than 64 KiB",
+    415: "Not application/json in UTF-8",
+    422: "Every field that is wrong",
+    503: "Try again after `Retry-After`",
+}
+_bearer = Depends(HTTPBearer(auto_error=False, description="JWT, EdDSA; scopes orders:write and orders:read"))
+
+
+def create_app(routes: Routes, *, ready: Callable[[], bool]) -> FastAPI:
+    """The app over whatever `routes` stands on: real clients in `main`, fakes in the tests."""
+    app = FastAPI(
+        title="Headrace",
+        version="1",
+        description="Orders are accepted into a log, then placed, reserved, authorized and confirmed.",
+        redirect_slashes=False,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is in Observe, and costs less
+    )
+    app.add_middleware(Observe)
+    for error in (Problem, HTTPException, RequestValidationError, InfrastructureError, ClientDisconnect):
+        app.add_exception_handler(error, answer_error)
+    _add_orders(app, routes)
+    _add_catalog(app, routes)
+    _add_health(app, ready)
+    return app
+
+
+class PlainRoute(APIRoute):
+    """Documented by FastAPI, run by Starlette: the endpoint reads the request and makes the response itself.
+
+    Use it where every microsecond counts: the parameters in `dependencies` are documentation only.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **documentation: Any) -> None:
+        super().__init__(path, endpoint, **documentation)
+        self.app = request_response(endpoint)
+
+
+def _add_orders(app: FastAPI, routes: Routes) -> None:
+    add = app.router.add_api_route
+    add(
+        "/v1/orders",
+        routes.place_order,
+        methods=["POST"],
+        route_class_override=PlainRoute,
+        summary="Place an order",
+        description="202 once the order is in the log. With an `Idempotency-Key` a retry is never a second order.",
+        dependencies=[_bearer, Depends(_place_order_input)],
+        status_code=202,
+        response_model=Accepted,
+        responses={202: _HEADERS_OF_202, **_problems(400, 401, 403, 405, 413, 415, 422, 503)},
+    )
+    add(
+        "/v1/orders",
+        routes.list_orders,
+        methods=["GET"],
+        summary="List your orders",
+        dependencies=[_bearer],
+        response_model=OrderPage,
+        responses=_problems(400, 401, 403, 405, 422, 503),
+    )
+    add(
+        "/v1/orders/{order_id}",
+        routes.read_order,
+        methods=["GET"],
+        route_class_override=PlainRoute,
+        summary="Read an order",
+        description="Never 404 after its 202. `ETag` is the version.",
+        dependencies=[_bearer],
+        openapi_extra=_ORDER_ID,
+        response_model=OrderView,
+        responses=_problems(401, 403, 404, 405, 503),
+    )
+    add(
+        "/v1/orders/{order_id}/cancel",
+        routes.cancel_order,
+        methods=["POST"],
+        route_class_override=PlainRoute,
+        summary="Ask for an order to be cancelled",
+        description="202 says that the wish is in the log. An order that is confirmed stays so.",
+        dependencies=[_bearer],
+        openapi_extra=_ORDER_ID,
+        status_code=202,
+        response_model=Accepted,
+        responses={202: _HEADERS_OF_202, **_problems(401, 403, 404, 405, 503)},
+    )
+
+
+def _add_catalog(app: FastAPI, routes: Routes) -> None:
+    app.router.add_api_route(
+        "/v1/catalog",
+        routes.list_catalog,
+        methods=["GET"],
+        summary="List what can be bought",
+        response_model=CatalogPage,
+        responses=_problems(405, 422),
+    )
+
+
+def _add_health(app: FastAPI, ready: Callable[[], bool]) -> None:
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        return PlainTextResponse("ok\n") if ready() else PlainTextResponse("not ready\n", 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    for endpoint in (livez, readyz, metrics):
+        path = f"/{endpoint.__name__}"
+        app.router.add_api_route(path, endpoint, route_class_override=PlainRoute, response_class=PlainTextResponse)
+
+
+def _place_order_input(
+    order: NewOrder,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="yours, one per order")
+    ] = None,
+) -> None:
+    """Documentation of a PlainRoute; never called."""
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"description": _TITLES[status], "content": {MEDIA_TYPE: {"schema": SCHEMA}}} for status in statuses
+    }
+
+
+_HEADERS_OF_202 = {
+    "headers": {
+        "Location": {"description": "where to read the order", "schema": {"type": "string"}},
+        "Retry-After": {"description": "when to read it, in seconds", "schema": {"type": "integer"}},
+    }
+}
+_ORDER_ID = {
+    "parameters": [
+        {
+            "name": "order_id",
+            "in": "path",
+            "required": True,
+            "description": "from the 202",
+            "schema": {"type": "string", "format": "uuid"},
+        }
+    ]
+}

@@ -1,0 +1,156 @@
+"""The gateway process: settings, clients, tasks, the web server; everything is closed in reverse."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from fastapi import FastAPI
+
+from common.contracts.topics import Topic
+from common.errors import SettingsError
+from common.kafka.publisher import Publisher
+from common.kafka.reader import TopicReader
+from common.lifecycle import load_settings, run
+from common.telemetry.admin import admin_server
+from common.telemetry.logging import configure_logging
+from common.telemetry.tracing import configure_tracing, shutdown_tracing
+from gateway.accept import Acceptor
+from gateway.adapters.markers import RedisMarkers, create_redis
+from gateway.adapters.orders_client import GrpcOrders, create_channel
+from gateway.app import create_app
+from gateway.auth import Authenticator, load_public_key
+from gateway.catalog import Catalog
+from gateway.routes import Routes
+from gateway.settings import GatewaySettings
+
+ACK_TIMEOUT_S = 2.0
+FINISH_REQUESTS_S = 8
+LEAVE_KAFKA_S = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    app: FastAPI
+    catalog_complete: asyncio.Event
+
+    def ready(self) -> bool:
+        return self.catalog_complete.is_set()
+
+
+def main() -> None:
+    settings = load_settings(GatewaySettings)
+    configure_logging("gateway", settings.log_format)
+    run(lambda stop: serve(settings, stop))
+
+
+async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; then finish the requests under way."""
+    tracing = configure_tracing("gateway", settings.otlp_endpoint, settings.trace_sample_ratio)
+    try:
+        async with (
+            build(settings) as gateway,
+            admin_server(settings.admin_port, alive=lambda: True, ready=lambda: gateway.ready() and not stop.is_set()),
+        ):
+            await _serve_http(gateway, settings, stop)
+    finally:
+        await shutdown_tracing(tracing)
+
+
+@asynccontextmanager
+async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
+    """Open the clients, start the tasks, put the app on top. It is ready once the copy of the catalog is complete."""
+    public_key = _public_key(settings)
+    async with AsyncExitStack() as stack:
+        publisher = Publisher(
+            settings.kafka_bootstrap_servers, idempotence=settings.kafka_enable_idempotence, ack_timeout_s=ACK_TIMEOUT_S
+        )
+        stack.push_async_callback(publisher.stop)
+        await publisher.start()
+        redis = await stack.enter_async_context(create_redis(settings.redis_url.get_secret_value()))
+        channel = await stack.enter_async_context(create_channel(settings.orders_grpc_target))
+        markers = RedisMarkers(redis)
+        acceptor = Acceptor(publisher, markers)
+        await stack.enter_async_context(acceptor.running())
+        catalog = Catalog()
+        complete = await stack.enter_async_context(_reading(catalog, settings))
+        routes = Routes(
+            authenticator=Authenticator(public_key, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
+            acceptor=acceptor,
+            markers=markers,
+            orders=GrpcOrders(channel),
+            catalog=catalog,
+        )
+        yield Gateway(create_app(routes, ready=complete.is_set), complete)
+
+
+def _public_key(settings: GatewaySettings) -> Ed25519PublicKey:
+    try:
+        return load_public_key(settings.jwt_public_key_file.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"setting GATEWAY_JWT_PUBLIC_KEY_FILE: {error}") from error
+
+
+@asynccontextmanager
+async def _reading(catalog: Catalog, settings: GatewaySettings) -> AsyncGenerator[asyncio.Event]:
+    """Keep the copy fresh for as long as the block runs; yields the event of its first completeness."""
+    reader = TopicReader(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        topic=Topic.CATALOG_ITEMS,
+        handle=catalog.update,
+        fetch_max_wait_ms=settings.kafka_fetch_max_wait_ms,
+    )
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(reader.run(stop))
+        yield reader.caught_up
+        stop.set()
+        await asyncio.wait({reading}, timeout=LEAVE_KAFKA_S)
+        reading.cancel()  # a frozen broker could hold it for 40 s
+
+
+async def _serve_http(gateway: Gateway, settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Listen only once ready: on a shared socket the other gateways take the connections until then."""
+    server = _server(gateway.app, settings)
+    sockets = None if settings.listen_fd is None else [socket.socket(fileno=settings.listen_fd)]
+    async with asyncio.TaskGroup() as tasks:
+        stopping = tasks.create_task(stop.wait())
+        completing = tasks.create_task(gateway.catalog_complete.wait())
+        await asyncio.wait({stopping, completing}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            stopping.add_done_callback(lambda _: setattr(server, "should_exit", True))
+            await server.serve(sockets)
+        completing.cancel()
+
+
+def _server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,  # longer than a proxy keeps an idle connection
+            timeout_graceful_shutdown=FINISH_REQUESTS_S,
+        )
+    )
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """The signals are ours (common.lifecycle): uvicorn would end the process with 143 after SIGTERM."""
+        yield
+
+
+if __name__ == "__main__":
+    main()

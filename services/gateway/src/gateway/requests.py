@@ -1,0 +1,61 @@
+"""Reading a request: the checks that come before its body is understood."""
+
+import re
+from uuid import UUID
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from gateway.problems import (
+    BAD_IDEMPOTENCY_KEY,
+    BODY_TOO_LARGE,
+    NOT_FOUND,
+    UNSUPPORTED_MEDIA_TYPE,
+    Problem,
+)
+
+MAX_BODY_BYTES = 64 * 1024
+
+_JSON = re.compile(r'application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?\Z', re.IGNORECASE)
+_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+
+
+async def json_body(request: Request) -> bytes:
+    """The bytes of a JSON body: the problem 415 for any other type or encoding, 413 for more than 64 KiB.
+
+    FastAPI's own `max_body_size` would answer 413 in plain text.
+    """
+    headers = request.headers
+    if not _JSON.match(headers.get("content-type", "")) or headers.get("content-encoding", "identity") != "identity":
+        raise Problem(UNSUPPORTED_MEDIA_TYPE)
+    announced = headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
+        raise Problem(BODY_TOO_LARGE)
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise Problem(BODY_TOO_LARGE)
+    return body
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    match headers.getlist("idempotency-key"):
+        case []:
+            return None
+        case [key] if _KEY.match(key):
+            return key
+        case _:
+            raise Problem(BAD_IDEMPOTENCY_KEY)
+
+
+def order_id_of(request: Request) -> UUID:
+    """The id in the path; what is not an id is an order that does not exist."""
+    text: str = request.path_params["order_id"]
+    try:
+        order_id = UUID(text)
+    except ValueError as error:
+        raise Problem(NOT_FOUND) from error
+    if str(order_id) != text.lower():  # UUID() also takes braces and missing hyphens
+        raise Problem(NOT_FOUND)
+    return order_id

@@ -1,0 +1,155 @@
+"""The routes of the public API: what each call does, step by step. `app.py` says where they hang and documents them."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Protocol, assert_never
+from uuid import UUID
+
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import Response
+from uuid_utils.compat import uuid7
+
+from common.contracts.codec import to_record
+from common.contracts.commands import CancelOrder, PlaceOrder
+from common.contracts.values import order_id_for
+from common.kafka.publisher import Outcome
+from common.records import OutgoingRecord
+from common.telemetry.metrics import ORDERS_ACCEPTED
+from gateway.accept import Acceptor, Marker, MarkerStore
+from gateway.auth import READ, WRITE, Authenticator
+from gateway.catalog import Catalog, price
+from gateway.problems import NOT_ACCEPTED, NOT_FOUND, OUTCOME_UNKNOWN, OVERLOADED, Problem
+from gateway.requests import idempotency_key, json_body, order_id_of
+from gateway.schemas import Accepted, CatalogPage, ItemView, OrderPage, OrderView, Status, links_to, parse_order
+
+Limit = Annotated[int, Query(ge=1, le=100, description="orders or items on a page")]
+Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")]
+
+_RETRY_SOON = {"Retry-After": "1"}
+_RETRY_AFTER_THE_CLAIM = {"Retry-After": "6"}
+
+
+class OrdersReader(Protocol):
+    """What the orders service knows. Both calls raise InfrastructureError when it does not answer."""
+
+    async def get(self, order_id: UUID, customer_id: str) -> OrderView | None:
+        """None for an order that is unknown or somebody else's."""
+        ...
+
+    async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
+        """Newest first. Raises the problem 400 for a cursor that it did not make."""
+        ...
+
+
+class Routes:
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        acceptor: Acceptor,
+        markers: MarkerStore,
+        orders: OrdersReader,
+        catalog: Catalog,
+    ) -> None:
+        self._authenticator, self._acceptor, self._markers = authenticator, acceptor, markers
+        self._orders, self._catalog = orders, catalog
+
+    async def place_order(self, request: Request) -> Response:
+        self._shed_load()
+        customer_id = self._customer(request, WRITE)
+        key = idempotency_key(request.headers)
+        order = parse_order(await json_body(request))
+        lines, total_minor = price(order, self._catalog)
+        order_id = uuid7() if key is None else order_id_for(customer_id, key)
+        accepted_at = datetime.now(UTC)
+        command = PlaceOrder(
+            order_id=order_id,
+            customer_id=customer_id,
+            currency=order.currency,
+            lines=lines,
+            total_minor=total_minor,
+            accepted_at=accepted_at,
+            client_reference=order.client_reference,
+        )
+        record = to_record(command, order_id, request.state.traceparent)
+        answer = await self._accept(order_id, record, Marker(order_id, customer_id, accepted_at), can_retry=bool(key))
+        ORDERS_ACCEPTED.inc()
+        return answer
+
+    async def cancel_order(self, request: Request) -> Response:
+        """Whether it could still be cancelled, or exists at all, is for the order to say."""
+        self._shed_load()
+        customer_id = self._customer(request, WRITE)
+        order_id = order_id_of(request)
+        command = CancelOrder(order_id=order_id, customer_id=customer_id)
+        record = to_record(command, uuid7(), request.state.traceparent)
+        return await self._accept(order_id, record, marker=None, can_retry=True)
+
+    async def read_order(self, request: Request) -> Response:
+        """First Postgres, then the marker: an order that was accepted is never a 404, and never goes backwards."""
+        customer_id = self._customer(request, READ)
+        order_id = order_id_of(request)
+        view = await self._orders.get(order_id, customer_id)
+        if view is None:
+            marker = await self._markers.find(order_id, customer_id)
+            if marker is None:
+                raise Problem(NOT_FOUND)
+            view = _accepted_view(marker)
+        return _json(view.model_dump_json(), headers={"ETag": f'"{view.version}"'})
+
+    async def list_orders(
+        self, request: Request, status: Status | None = None, limit: Limit = 20, cursor: Cursor = None
+    ) -> OrderPage:
+        customer_id = self._customer(request, READ)
+        return await self._orders.page(customer_id, status=status, limit=limit, cursor=cursor)
+
+    async def list_catalog(self, limit: Limit = 20, cursor: Cursor = None) -> CatalogPage:
+        """No token needed. The cursor is the last sku of the page before."""
+        found = self._catalog.page(after=cursor or "", limit=limit + 1)  # one more tells whether there is a next page
+        items = [
+            ItemView(sku=item.sku, name=item.name, currency=item.currency, price_minor=item.price_minor)
+            for item in found[:limit]
+        ]
+        return CatalogPage(items=items, next_cursor=items[-1].sku if len(found) > limit else None)
+
+    def _shed_load(self) -> None:
+        if self._acceptor.full():
+            raise Problem(OVERLOADED, headers=_RETRY_SOON)
+
+    def _customer(self, request: Request, scope: str) -> str:
+        return self._authenticator.customer(request.headers.get("authorization"), scope)
+
+    async def _accept(
+        self, order_id: UUID, record: OutgoingRecord, marker: Marker | None, *, can_retry: bool
+    ) -> Response:
+        outcome = await self._acceptor.accept(record, marker)
+        match outcome:
+            case Outcome.ACKED:
+                links = links_to(order_id)
+                body = Accepted(order_id=order_id, links=links).model_dump_json()
+                return _json(body, status=202, headers={"Location": links.self, **_RETRY_SOON})
+            case Outcome.REFUSED:
+                raise Problem(NOT_ACCEPTED, "Send it again.", _RETRY_SOON)
+            case Outcome.UNKNOWN:
+                advice = _RETRY_WITH_KEY if can_retry else _LOOK_FIRST
+                raise Problem(OUTCOME_UNKNOWN, advice, _RETRY_AFTER_THE_CLAIM, order_id=str(order_id))
+        assert_never(outcome)
+
+
+_RETRY_WITH_KEY = "Retry with the same key: it cannot happen twice."
+_LOOK_FIRST = "It had no Idempotency-Key, so a retry could be a second order: look for this order first."
+
+
+def _accepted_view(marker: Marker) -> OrderView:
+    return OrderView(
+        order_id=marker.order_id,
+        status="accepted",
+        version=0,
+        accepted_at=marker.accepted_at,
+        updated_at=marker.accepted_at,
+        links=links_to(marker.order_id),
+    )
+
+
+def _json(body: str, *, status: int = 200, headers: dict[str, str]) -> Response:
+    return Response(body, status, headers, "application/json")

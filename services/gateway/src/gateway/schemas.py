@@ -1,0 +1,114 @@
+"""What clients send and get: unknown fields are refused, types are strict; of a key twice in one object the last wins.
+
+Money is integer minor units of an ISO 4217 currency; times are UTC.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from gateway.problems import MALFORMED_REQUEST, FieldError, Problem, field_errors, invalid_fields
+
+Status = Literal[
+    "accepted", "placed", "reserved", "authorized", "confirmed", "rejected", "cancelled", "needs_attention"
+]
+Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]  # a Rust regex: `$` is the very end
+# What JSON's grammar allows and no UTF-8 text or integer of ours can hold: a bad value, not a bad body
+_UNREPRESENTABLE = ("surrogate", "hex escape", "number out of range")
+
+
+class NewLine(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    sku: Sku
+    quantity: Annotated[int, Field(ge=1, le=1_000)]
+
+
+class NewOrder(BaseModel):
+    """An order to place. Each sku may stand on one line only; all items must be sold in `currency`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217")]
+    lines: Annotated[list[NewLine], Field(min_length=1, max_length=100)]
+    client_reference: Annotated[
+        str | None, Field(max_length=200, pattern=r"^[^\x00]*$", description="yours, kept as it is")
+    ] = None
+
+
+class OrderLinks(BaseModel):
+    self: str
+
+
+class Accepted(BaseModel):
+    """The wish is in the log on every in-sync replica; ask `links.self` for what becomes of it."""
+
+    order_id: UUID
+    status: Literal["accepted"] = "accepted"
+    links: OrderLinks
+
+
+class LineView(BaseModel):
+    sku: str
+    name: str
+    quantity: int
+    unit_price_minor: int
+
+
+class OrderView(BaseModel):
+    """An order. While `status` is `accepted`, `version` is 0 and what was ordered is not shown yet."""
+
+    order_id: UUID
+    status: str
+    reason: str | None = None
+    version: int
+    currency: str | None = None
+    total_minor: int | None = None
+    lines: list[LineView] | None = None
+    client_reference: str | None = None
+    accepted_at: datetime
+    updated_at: datetime
+    links: OrderLinks
+
+
+class OrderPage(BaseModel):
+    """Newest first; `next_cursor` is null on the last page."""
+
+    orders: list[OrderView]
+    next_cursor: str | None
+
+
+class ItemView(BaseModel):
+    sku: str
+    name: str
+    currency: str
+    price_minor: int
+
+
+class CatalogPage(BaseModel):
+    """In the order of the sku; `next_cursor` is null on the last page."""
+
+    items: list[ItemView]
+    next_cursor: str | None
+
+
+_NEW_ORDER = TypeAdapter(NewOrder)
+
+
+def parse_order(body: bytes) -> NewOrder:
+    """Raises the problem 400 for what is not JSON, 422 with every bad field for what is not an order."""
+    if not body:
+        raise invalid_fields([FieldError("", "missing", "A body is needed")])
+    try:
+        return _NEW_ORDER.validate_json(body)
+    except ValidationError as error:
+        errors = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
+    if errors[0].code != "json_invalid" or any(words in errors[0].detail for words in _UNREPRESENTABLE):
+        raise invalid_fields(errors)
+    raise Problem(MALFORMED_REQUEST, errors[0].detail)
+
+
+def links_to(order_id: UUID) -> OrderLinks:
+    return OrderLinks(self=f"/v1/orders/{order_id}")

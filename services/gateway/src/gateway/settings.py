@@ -1,0 +1,40 @@
+"""Settings of the gateway, from the environment."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common.telemetry.logging import LogFormat
+
+
+class GatewaySettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, description="port to listen on")
+    listen_fd: int | None = Field(
+        None, description="descriptor of an inherited listening socket; it wins over host and port"
+    )
+    orders_grpc_target: str = Field(description="host:port of the orders service")
+    jwt_public_key_file: Path = Field(description="PEM file with the Ed25519 key that verifies tokens")
+    jwt_issuer: str = Field("headrace-dev", description="the `iss` that a token must carry")
+    jwt_audience: str = Field("headrace", description="the `aud` that a token must carry")
+    kafka_bootstrap_servers: str = Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,…]")
+    kafka_enable_idempotence: bool = Field(
+        True, validation_alias="KAFKA_ENABLE_IDEMPOTENCE", description="false only on the embedded broker"
+    )
+    kafka_fetch_max_wait_ms: int = Field(
+        500, validation_alias="KAFKA_FETCH_MAX_WAIT_MS", description="how long the broker may hold an empty fetch"
+    )
+    redis_url: SecretStr = Field(validation_alias="REDIS_URL", description="redis://host:port/0")
+    admin_port: int = Field(9100, validation_alias="ADMIN_PORT", description="port of /livez, /readyz and /metrics")
+    log_format: LogFormat = Field("json", validation_alias="LOG_FORMAT", description="json or console")
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="http://host:4318 of a collector; none: no export",
+    )
+    trace_sample_ratio: float = Field(
+        0.1, validation_alias="TRACE_SAMPLE_RATIO", ge=0, le=1, description="share of requests that are traced"
+    )

@@ -1,0 +1,169 @@
+"""The gateway over fakes: what stands behind the door is in memory, and can be told to be away."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import httpx
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import FastAPI
+
+from common.contracts.codec import encode, headers_of
+from common.contracts.commands import OrdersCommand
+from common.contracts.events import CatalogItem
+from common.contracts.topics import Topic
+from common.errors import InfrastructureError
+from common.kafka.publisher import Outcome
+from common.records import OutgoingRecord, Record
+from gateway.accept import Acceptor, Marker
+from gateway.app import create_app
+from gateway.auth import Authenticator
+from gateway.catalog import Catalog
+from gateway.problems import BAD_CURSOR, Problem
+from gateway.routes import Routes
+from gateway.schemas import OrderPage, OrderView
+
+ISSUER = "test-issuer"
+AUDIENCE = "test-audience"
+PRIVATE_KEY = Ed25519PrivateKey.generate()
+ONE_CD = {"currency": "USD", "lines": [{"sku": "cd-1", "quantity": 1}]}
+
+
+class FakePublisher:
+    """Says of every record `outcome`, once `gate` is open. `called` is set by the first call."""
+
+    def __init__(self) -> None:
+        self.outcome = Outcome.ACKED
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.called = asyncio.Event()
+        self.batches: list[list[OutgoingRecord]] = []
+
+    @property
+    def records(self) -> list[OutgoingRecord]:
+        return [record for batch in self.batches for record in batch]
+
+    def command(self) -> Any:
+        """The only published command."""
+        (record,) = self.records
+        return msgspec.json.decode(record.value or b"", type=OrdersCommand)
+
+    def header(self, name: str) -> str:
+        """A header of the only published record."""
+        (record,) = self.records
+        return dict(record.headers)[name].decode()
+
+    async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
+        self.batches.append(list(records))
+        self.called.set()
+        await self.gate.wait()
+        return [self.outcome] * len(records)
+
+
+class FakeMarkers:
+    def __init__(self) -> None:
+        self.away = False
+        self.markers: dict[UUID, Marker] = {}
+
+    async def remember(self, markers: Sequence[Marker]) -> None:
+        if not self.away:
+            self.markers.update({marker.order_id: marker for marker in markers})
+
+    async def find(self, order_id: UUID, customer_id: str) -> Marker | None:
+        if self.away:
+            raise InfrastructureError("fake markers are away")
+        marker = self.markers.get(order_id)
+        return marker if marker and marker.customer_id == customer_id else None
+
+
+class FakeOrders:
+    def __init__(self) -> None:
+        self.away = False
+        self.views: dict[tuple[str, UUID], OrderView] = {}
+        self.asked: dict[str, Any] = {}
+
+    async def get(self, order_id: UUID, customer_id: str) -> OrderView | None:
+        if self.away:
+            raise InfrastructureError("fake orders are away")
+        return self.views.get((customer_id, order_id))
+
+    async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
+        if self.away:
+            raise InfrastructureError("fake orders are away")
+        if cursor == "tampered":
+            raise Problem(BAD_CURSOR)
+        self.asked = {"customer_id": customer_id, "status": status, "limit": limit, "cursor": cursor}
+        return OrderPage(
+            orders=[view for (owner, _), view in self.views.items() if owner == customer_id], next_cursor=None
+        )
+
+
+@dataclass
+class Door:
+    """The gateway, and what stands behind it."""
+
+    app: FastAPI
+    http: httpx.AsyncClient
+    catalog: Catalog
+    publisher: FakePublisher = field(default_factory=FakePublisher)
+    markers: FakeMarkers = field(default_factory=FakeMarkers)
+    orders: FakeOrders = field(default_factory=FakeOrders)
+
+    async def place(self, order: object = ONE_CD, *, customer: str = "alice", **headers: str) -> httpx.Response:
+        return await self.http.post(
+            "/v1/orders",
+            json=order,
+            headers={**bearer(customer), **{k.replace("_", "-"): v for k, v in headers.items()}},
+        )
+
+    async def send(self, body: bytes | AsyncIterable[bytes], **headers: str) -> httpx.Response:
+        """A body of bytes, as JSON unless `content_type` says otherwise."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.post(
+            "/v1/orders", content=body, headers={"content-type": "application/json", **bearer(), **named}
+        )
+
+    async def get(self, path: str, *, customer: str = "alice") -> httpx.Response:
+        return await self.http.get(path, headers=bearer(customer))
+
+
+@asynccontextmanager
+async def open_door(*, capacity: int = 100, ready: bool = True) -> AsyncGenerator[Door]:
+    publisher, markers, orders, catalog = FakePublisher(), FakeMarkers(), FakeOrders(), Catalog()
+    catalog.update([item_record("cd-1", 1_177), item_record("cd-2", 2_999), item_record("eur-1", 500, currency="EUR")])
+    acceptor = Acceptor(publisher, markers, capacity=capacity)
+    routes = Routes(
+        authenticator=Authenticator(PRIVATE_KEY.public_key(), issuer=ISSUER, audience=AUDIENCE),
+        acceptor=acceptor,
+        markers=markers,
+        orders=orders,
+        catalog=catalog,
+    )
+    app = create_app(routes, ready=lambda: ready)
+    transport = httpx.ASGITransport(app)
+    async with acceptor.running(), httpx.AsyncClient(transport=transport, base_url="http://door") as http:
+        yield Door(app, http, catalog, publisher, markers, orders)
+
+
+def token(customer: str = "alice", *, key: Any = PRIVATE_KEY, algorithm: str = "EdDSA", **claims: Any) -> str:
+    """A good token; `claims` replace the standard ones, and None takes one out."""
+    now = int(time.time())
+    standard = {"iss": ISSUER, "aud": AUDIENCE, "sub": customer, "iat": now, "nbf": now, "exp": now + 300}
+    payload = {**standard, "scope": "orders:write orders:read", **claims}
+    return jwt.encode({k: v for k, v in payload.items() if v is not None}, key, algorithm=algorithm)
+
+
+def bearer(customer: str = "alice", **claims: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(customer, **claims)}"}
+
+
+def item_record(sku: str, price_minor: int, *, currency: str = "USD", offset: int = 0) -> Record:
+    item = CatalogItem(sku=sku, name=f"Record {sku}", currency=currency, price_minor=price_minor)
+    headers = dict(headers_of(UUID(int=offset), None))
+    return Record(Topic.CATALOG_ITEMS, 0, offset, 0, sku.encode(), encode(item), headers)

@@ -1,0 +1,156 @@
+"""Group commit: one publish for many requests, and to each the fate of its own record."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+
+from common.kafka.publisher import Outcome
+from common.records import OutgoingRecord
+from gateway.accept import Acceptor, Marker
+from unit.gateway.fakes import FakeMarkers, FakePublisher
+
+
+def record(key: str) -> OutgoingRecord:
+    return OutgoingRecord("orders.commands", key.encode(), b"{}", [])
+
+
+def marker(order_id: UUID) -> Marker:
+    return Marker(order_id, "alice", datetime.now(UTC))
+
+
+async def test_requests_of_one_tick_are_one_publish() -> None:
+    publisher = FakePublisher()
+    acceptor = Acceptor(publisher, FakeMarkers())
+
+    async with acceptor.running():
+        outcomes = await asyncio.gather(*(acceptor.accept(record(str(n))) for n in range(50)))
+
+    assert outcomes == [Outcome.ACKED] * 50
+    assert [len(batch) for batch in publisher.batches] == [50]
+
+
+async def test_each_request_gets_the_outcome_of_its_own_record() -> None:
+    class Mixed(FakePublisher):
+        async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
+            return [Outcome((r.key or b"").decode()) for r in records]
+
+    markers = FakeMarkers()
+    acceptor = Acceptor(Mixed(), markers)
+    ids = [uuid4() for _ in range(3)]
+
+    async with acceptor.running():
+        asked = [acceptor.accept(record(o.value), marker(i)) for o, i in zip(Outcome, ids, strict=True)]
+        outcomes = await asyncio.gather(*asked)
+
+    assert outcomes == [Outcome.ACKED, Outcome.REFUSED, Outcome.UNKNOWN]
+    assert set(markers.markers) == {ids[0]}  # only what was acked is remembered
+
+
+async def test_the_marker_is_there_before_the_answer() -> None:
+    markers = FakeMarkers()
+    acceptor = Acceptor(FakePublisher(), markers)
+    order_id = uuid4()
+
+    async with acceptor.running():
+        await acceptor.accept(record("a"), marker(order_id))
+        assert order_id in markers.markers
+
+
+async def test_a_cancelled_request_takes_nobody_with_it() -> None:
+    publisher = FakePublisher()
+    publisher.gate.clear()
+    acceptor = Acceptor(publisher, FakeMarkers(), capacity=2)
+
+    async with acceptor.running(), asyncio.TaskGroup() as tasks:
+        cancelled, other = (tasks.create_task(acceptor.accept(record(key))) for key in "ab")
+        await publisher.called.wait()
+        assert acceptor.full()
+        cancelled.cancel()
+        await asyncio.wait({cancelled})
+        assert not acceptor.full()
+        publisher.gate.set()
+
+    assert cancelled.cancelled()
+    assert other.result() is Outcome.ACKED
+    assert [len(batch) for batch in publisher.batches] == [2]
+
+
+async def test_nobody_waits_behind_a_broker_that_stands_still() -> None:
+    publisher = FakePublisher()
+    publisher.gate.clear()
+    acceptor = Acceptor(publisher, FakeMarkers(), max_in_flight=1, queue_deadline_s=0.01)
+
+    async with acceptor.running(), asyncio.TaskGroup() as tasks:
+        stuck = tasks.create_task(acceptor.accept(record("stuck")))
+        await publisher.called.wait()
+
+        behind = await acceptor.accept(record("behind"))
+        publisher.gate.set()
+
+    assert behind is Outcome.REFUSED
+    assert stuck.result() is Outcome.ACKED
+    assert [r.key for r in publisher.records] == [b"stuck"]  # refused means surely not written
+
+
+async def test_slow_markers_do_not_hold_up_the_log() -> None:
+    class Slow(FakeMarkers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = asyncio.Event()
+
+        async def remember(self, markers: Sequence[Marker]) -> None:
+            await self.gate.wait()
+
+    publisher, markers = FakePublisher(), Slow()
+    acceptor = Acceptor(publisher, markers, max_in_flight=1, queue_deadline_s=0.01)
+
+    async with acceptor.running(), asyncio.TaskGroup() as tasks:
+        tasks.create_task(acceptor.accept(record("a"), marker(uuid4())))
+        await publisher.called.wait()
+        second = await acceptor.accept(record("b"))
+        markers.gate.set()
+
+    assert second is Outcome.ACKED
+
+
+async def test_a_publisher_that_breaks_ends_the_process_and_leaves_nobody_waiting() -> None:
+    class Broken(FakePublisher):
+        async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
+            raise RuntimeError("a bug")
+
+    acceptor = Acceptor(Broken(), FakeMarkers())
+    outcomes: list[Outcome] = []
+
+    async def ask() -> None:
+        outcomes.append(await acceptor.accept(record("a")))
+
+    async def serve() -> None:
+        async with acceptor.running():
+            await ask()
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as failure:
+        await serve()
+
+    assert failure.group_contains(RuntimeError, match="a bug")
+    assert outcomes == [Outcome.UNKNOWN]
+
+
+async def test_the_end_waits_for_what_is_in_flight() -> None:
+    publisher = FakePublisher()
+    publisher.gate.clear()
+    acceptor = Acceptor(publisher, FakeMarkers())
+
+    async with asyncio.TaskGroup() as tasks, acceptor.running():
+        asked = tasks.create_task(acceptor.accept(record("a")))
+        await publisher.called.wait()
+        tasks.create_task(_open(publisher))
+
+    assert asked.result() is Outcome.ACKED
+
+
+async def _open(publisher: FakePublisher) -> None:
+    publisher.gate.set()
