@@ -1,0 +1,108 @@
+"""The public API of a whole stack: from the 202 to the end of an order, and back again when it is refused."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from demo.tokens import Tokens, load_private_key
+from e2e.conftest import RunningStack
+from eventually import eventually
+
+pytestmark = pytest.mark.timeout(180)
+SKU, PRICE_MINOR = "cd-1-1177", 1177
+FINAL_WITHIN_S = 60
+
+
+@pytest.fixture
+async def api(stack: RunningStack) -> AsyncIterator[aiohttp.ClientSession]:
+    """Requests of the customer `tester`."""
+    headers = {"Authorization": tokens(stack).bearer("tester"), "Content-Type": "application/json"}
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with aiohttp.ClientSession(stack.env["GATEWAY_URL"], headers=headers, timeout=timeout) as session:
+        yield session
+
+
+async def test_an_order_goes_from_the_door_to_confirmed(api: aiohttp.ClientSession) -> None:
+    async with api.post("/v1/orders", json=order(client_reference="träumerei 🎹")) as response:
+        accepted, location = await response.json(), response.headers["Location"]
+
+        assert response.status == 202
+        assert accepted["status"] == "accepted"
+    view = await final_view(api, location)
+    assert view["status"] == "confirmed"
+    assert view["client_reference"] == "träumerei 🎹"
+    assert view["total_minor"] == PRICE_MINOR
+    async with api.get("/v1/orders?status=confirmed&limit=100") as response:
+        assert accepted["order_id"] in [entry["order_id"] for entry in (await response.json())["orders"]]
+
+
+async def test_the_same_key_is_the_same_order(api: aiohttp.ClientSession) -> None:
+    key = {"Idempotency-Key": "once-and-again"}
+
+    answers: list[str] = []
+    for _ in range(3):
+        async with api.post("/v1/orders", json=order(), headers=key) as response:
+            assert response.status == 202
+            answers.append((await response.json())["order_id"])
+
+    assert len(set(answers)) == 1
+
+
+async def test_a_strangers_order_looks_like_none(stack: RunningStack, api: aiohttp.ClientSession) -> None:
+    async with api.post("/v1/orders", json=order()) as response:
+        location = response.headers["Location"]
+    stranger = {"Authorization": tokens(stack).bearer("stranger")}
+
+    async with api.get(location, headers=stranger) as response:
+        assert response.status == 404
+        assert response.content_type == "application/problem+json"
+
+
+async def test_a_cancel_that_comes_after_capture_changes_nothing(api: aiohttp.ClientSession) -> None:
+    async with api.post("/v1/orders", json=order()) as response:
+        location = response.headers["Location"]
+    before = await final_view(api, location)
+
+    async with api.post(f"{location}/cancel") as response:
+        assert response.status == 202
+
+    async with api.post("/v1/orders", json=order()) as response:
+        later = response.headers[
+            "Location"
+        ]  # of another order: once it is final, the cancel has most likely been heard
+    await final_view(api, later)
+    async with api.get(location) as response:
+        assert (await response.json())["version"] == before["version"]
+
+
+async def test_bad_input_names_every_field_and_is_never_echoed(api: aiohttp.ClientSession) -> None:
+    async with api.post("/v1/orders", json={"currency": "USD", "lines": [{"sku": "no-such-cd", "quantity": 0}]}) as r:
+        assert r.status == 422
+        assert r.content_type == "application/problem+json"
+        assert "no-such-cd" not in await r.text()
+
+
+def order(**more: Any) -> dict[str, Any]:
+    return {"currency": "USD", "lines": [{"sku": SKU, "quantity": 1}], **more}
+
+
+async def final_view(api: aiohttp.ClientSession, location: str) -> dict[str, Any]:
+    """The order once it is final; at no moment on the way is it unknown."""
+    view: dict[str, Any] = {}
+
+    async def is_final() -> bool:
+        async with api.get(location) as response:
+            assert response.status == 200, await response.text()
+            view.update(await response.json())
+        return view["status"] in ("confirmed", "rejected", "cancelled")
+
+    await eventually(is_final, within=FINAL_WITHIN_S)
+    return view
+
+
+def tokens(stack: RunningStack) -> Tokens:
+    key = load_private_key(Path(stack.env["JWT_PRIVATE_KEY_FILE"]))
+    return Tokens(key, issuer=stack.env["JWT_ISSUER"], audience=stack.env["JWT_AUDIENCE"])
