@@ -1,8 +1,12 @@
-"""Keys and tokens of the development stack: who signs, and what a customer's token says. Never for production."""
+"""Keys and tokens of the development stack: who signs, and what a customer's token says. Never for production.
+
+As a program: make the pair below the given folder.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -55,3 +59,7 @@ def token(run_dir: Path, customer: str) -> str:
         "scope": SCOPE,
     }
     return jwt.encode(claims, private_key_file(run_dir).read_bytes(), algorithm="EdDSA")
+
+
+if __name__ == "__main__":
+    ensure_keys(Path(sys.argv[1]))
