@@ -8,7 +8,7 @@ FILE ?= deploy/demo/data/cdnow.csv
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay reconcile compose-down fmt check test check-readme proto clean
+.PHONY: help setup demo up status down logs token replay reconcile compose-down fmt check test check-readme env-example proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,10 +51,13 @@ check: .venv/.dev ## Format, lint, types, import rules, lock in date
 
 test: .venv/.dev ## All tests on the embedded stack, with coverage; no Docker
 	@mkdir -p .run/coverage && rm -f .run/coverage/data*
-	@.venv/bin/coverage run -m pytest $(TESTS) && .venv/bin/coverage combine --quiet && .venv/bin/coverage report
+	@.venv/bin/coverage run -m pytest $(TESTS) && .venv/bin/coverage combine --quiet && .venv/bin/coverage report --fail-under 90
 
 check-readme: .venv/.dev ## Run every command of the README and compare what it shows
 	@$(PY) -m pytest tests/readme --no-header -p no:cacheprovider
+
+env-example: .venv/.dev ## Generate .env.example from the settings classes
+	@$(PY) deploy/env_example.py > .env.example
 
 proto: .venv/.dev ## Generate the gRPC code from orders.proto
 	@cd libs/common/src && ../../../$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. common/contracts/orders.proto
