@@ -35,7 +35,7 @@ def blocks() -> Iterator[list[Command]]:
 
 
 @pytest.mark.timeout(4 * TIMEOUT_S)
-@pytest.mark.parametrize("commands", blocks(), ids=lambda commands: commands[0].text)
+@pytest.mark.parametrize("commands", list(blocks()), ids=lambda commands: commands[0].text)
 def test_a_block_prints_what_the_readme_shows(commands: list[Command], tmp_path: Path) -> None:
     for number, command in enumerate(commands):
         # variables live on from command to command, as in a shell
