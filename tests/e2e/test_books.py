@@ -98,4 +98,4 @@ async def send(stack: RunningStack, limit: int, orders_per_second: float | None 
 
 
 async def books(stack: RunningStack) -> Report:
-    return reconcile(await read_books(load_settings(BooksSettings), stack.run_dir / "replay"))
+    return reconcile(await read_books(load_settings(BooksSettings), stack.run_dir / "replay"), alone=True)

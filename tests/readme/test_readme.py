@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TIMEOUT_S = 600
+# not a part of the make that runs this test, and no colours
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {"NO_COLOR": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def test_a_block_prints_what_the_readme_shows(commands: list[Command], tmp_path:
         ran = subprocess.run(
             ["bash", "-c", f"{before}; {command.text}\n{after}"],
             cwd=ROOT,
-            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+            env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

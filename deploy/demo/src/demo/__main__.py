@@ -114,7 +114,8 @@ def print_summary(summary: ReplaySummary) -> None:
 
 
 async def _reconcile(arguments: argparse.Namespace) -> int:
-    report = reconcile(await read_books(load_settings(BooksSettings), run_dir() / "replay", arguments.journal))
+    books = await read_books(load_settings(BooksSettings), run_dir() / "replay", arguments.journal)
+    report = reconcile(books, alone=False)
     print_report(report, Console())
     if arguments.json is not None:
         write_json(report, arguments.json)

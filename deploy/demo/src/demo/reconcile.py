@@ -53,6 +53,7 @@ class Figures:
     doubled: int
     sent: int | None = None
     accepted: int | None = None
+    by_others: int | None = None
     unacked_stored: int | None = None
     missing: int | None = None
     amount_in_minor: int | None = None
@@ -71,12 +72,15 @@ class Report:
         return [f"{check.name}: {line}" for check in self.checks for line in check.differences]
 
 
-def reconcile(books: Books) -> Report:
-    """Apply every check to the books."""
+def reconcile(books: Books, *, alone: bool) -> Report:
+    """Apply every check to the books. `alone`: nobody but the senders of the journals used this stack.
+
+    Else what they did not send is somebody else's order: counted, and held against the other books only.
+    """
     checks = tuple(_apply(*rule, books) for rule in RULES_OF_STORES)
     if books.input is None:
         return Report(_figures(books, checks), (*(Check(name, None) for name, _ in RULES_OF_INPUT), *checks))
-    expected = Expected(books, books.input)
+    expected = Expected(books, books.input, alone=alone)
     input_checks = tuple(_apply(*rule, expected) for rule in RULES_OF_INPUT)
     figures = _figures(books, checks)
     return Report(_with_input(figures, expected, input_checks), (*input_checks, *checks))
@@ -85,8 +89,10 @@ def reconcile(books: Books) -> Report:
 class Expected:
     """The books together with what the input says had to be stored: what was acked, and what is stored without ack."""
 
-    def __init__(self, books: Books, input_book: InputBook) -> None:
-        stored = books.orders.orders
+    def __init__(self, books: Books, input_book: InputBook, *, alone: bool) -> None:
+        everybodys = books.orders.orders
+        stored = everybodys if alone else {i: o for i, o in everybodys.items() if i in input_book.attempts}
+        self.by_others = len(everybodys) - len(stored)
         self.books, self.input, self.stored = books, input_book, stored
         self.acked = {i: a for i, a in input_book.attempts.items() if a.result is Result.ACCEPTED}
         self.unacked_stored = {i: a for i, a in input_book.attempts.items() if i in stored and i not in self.acked}
@@ -267,6 +273,7 @@ def _with_input(figures: Figures, expected: Expected, checks: tuple[Check, ...])
         figures,
         sent=len(book.attempts),
         accepted=len(expected.acked),
+        by_others=expected.by_others,
         unacked_stored=len(expected.unacked_stored),
         missing=_count(checks, MISSING),
         doubled=figures.doubled + _count(checks, ONE_ORDER),

@@ -41,6 +41,7 @@ def _books(figures: Figures) -> Table:
         ("input", "sent", f.sent, None),
         ("", "accepted", f.accepted, None),
         ("", "stored without an ack", f.unacked_stored, None),
+        ("", "stored, of other senders", f.by_others, None),
         ("", "accepted or stored", _sum(f.accepted, f.unacked_stored), f.amount_in_minor),
         ("log", f"ordered ({f.log_copies:,} copies beside)", f.logged, f.amount_logged_minor),
         ("Postgres", "stored", f.stored, f.amount_stored_minor),

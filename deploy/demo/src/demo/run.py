@@ -48,7 +48,7 @@ async def demo(options: DemoOptions, console: Console) -> int:
                 concurrency=CONCURRENCY,
                 console=console,
             )
-        report = reconcile(await read_books(load_settings(BooksSettings), folder / "replay"))
+        report = reconcile(await read_books(load_settings(BooksSettings), folder / "replay"), alone=True)
         print_report(report, console)
         if options.json is not None:
             write_json(report, options.json)
