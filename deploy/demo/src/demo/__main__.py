@@ -37,7 +37,7 @@ def main() -> int:
     except (InfrastructureError, OrdersFileError, JournalError, KeyFileError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
 
 

@@ -17,6 +17,7 @@ from demo.reconcile import reconcile
 from demo.replay import replay
 from demo.report import print_report, write_json
 from demo.settings import BooksSettings, ReplaySettings, add_stack_file, run_dir
+from local_stack.signals import cancel_on_signal
 from local_stack.stack import running_stack
 
 ORDERS_FILE = Path("deploy/demo/data/cdnow.csv")
@@ -37,7 +38,11 @@ class DemoOptions:
 
 
 async def demo(options: DemoOptions, console: Console) -> int:
-    """Exit code 0 only if every order was accepted, became final, and all books agree."""
+    """Exit code 0 only if every order was accepted, became final, and all books agree.
+
+    Cancelled by Ctrl-C, SIGTERM and the end of the terminal, after a clean stop.
+    """
+    cancel_on_signal()
     async with _stack(options, console) as folder:
         async with _declining(DECLINE_PERCENT if options.declines else 0):
             summary = await replay(

@@ -22,6 +22,7 @@ from rich.table import Column, Table
 
 from local_stack import record
 from local_stack.process import State
+from local_stack.signals import cancel_on_signal
 from local_stack.supervisor import StackFailedError
 from local_stack.wheels import NoWheelError
 
@@ -60,7 +61,7 @@ async def run(run_dir: Path, catalog: Path | None, gateways: int) -> int:
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("local_stack").setLevel(logging.INFO)
-    _cancel_on_signal()
+    cancel_on_signal()
     with suppress(asyncio.CancelledError):
         async with running_stack(run_dir, catalog=catalog, gateways=gateways):
             with suppress(OSError):  # nobody may be reading
@@ -166,21 +167,6 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("token", help="a token for a customer").add_argument("customer")
     commands.add_parser("logs", help="follow the logs").add_argument("names", nargs="*", metavar="process")
     return parser
-
-
-def _cancel_on_signal() -> None:
-    """The first signal starts the clean stop, later ones change nothing: `make` and shells often send one twice."""
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def stop() -> None:
-        for number in signals:
-            loop.add_signal_handler(number, lambda: None)
-        if task:
-            task.cancel()
-
-    for number in signals:
-        loop.add_signal_handler(number, stop)
 
 
 def _runs(run_dir: Path, supervisor: int) -> bool:
