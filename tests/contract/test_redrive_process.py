@@ -1,13 +1,21 @@
 """`python -m workers.redrive` as a person meets it: exit codes, one line that says why, never a traceback."""
 
+import asyncio
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
+import msgspec
 import pytest
 
+from common.kafka.publisher import Outcome, Publisher
+from common.records import OutgoingRecord
+from integration.core.broker import read_all
 from local_stack.servers import Addresses
+from workers.dead_letters import EditedCopy
 
 
 def redrive(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -76,3 +84,36 @@ def test_listing_nothing_is_0(servers: Addresses) -> None:
 
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "dead letters" in listed.stdout
+
+
+async def test_the_editor_gets_the_body_and_a_copy_is_never_overwritten(
+    servers: Addresses, publisher: Publisher, tmp_path: Path
+) -> None:
+    order_id = str(uuid4())
+    headers = [("twice", b"1"), ("twice", None), ("dlq-cause", b"because")]
+    letter = OutgoingRecord("orders.events.dlq", b"wrong key", b'{"type":"Broken"}', headers)
+    assert await publisher.publish([letter]) == [Outcome.ACKED]
+    (found,) = [r for r in await read_all(servers.kafka_bootstrap_servers, letter.topic) if r.key == letter.key]
+    body = json.dumps({"type": "OrderCancelRequested.v1", "order_id": order_id})
+    editor, copy = tmp_path / "editor", tmp_path / "copy"
+    editor.write_text(f"""#!/bin/sh\ngrep -q Broken "$2" && printf %s '{body}' > "$2"\n""")
+    editor.chmod(0o700)
+    command = ["edit", f"{found.topic}/{found.partition}/{found.offset}", "--to", str(copy)]
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers, "EDITOR": f"{editor} -x"}
+
+    edited = await asyncio.to_thread(redrive, *command, "--key", order_id, "--new-id", **environment)
+    assert edited.returncode == 0, edited.stderr
+    assert "It would die again" in edited.stdout  # a new key and a new id leave the body as it was
+    again = await asyncio.to_thread(redrive, *command, **environment)
+    assert (again.returncode, again.stderr) == (1, f"redrive: cannot write {copy}: File exists\n")
+    copy.unlink()
+    edited = await asyncio.to_thread(redrive, *command, **environment)
+
+    assert edited.returncode == 0, edited.stderr
+    kept = msgspec.json.decode(copy.read_bytes(), type=EditedCopy)
+    assert (kept.value, kept.key, kept.headers) == (body.encode(), b"wrong key", headers[:2])
+    nobody = await asyncio.to_thread(redrive, *command, **{**environment, "EDITOR": ""})
+    assert (nobody.returncode, nobody.stderr) == (
+        1,
+        "redrive: say what the new body is: --body FILE, or set EDITOR\n",
+    )

@@ -131,11 +131,10 @@ async def test_without_a_deadline_a_call_still_ends_when_the_database_does_not_a
     await goes_on(api, before)
 
 
-@pytest.mark.parametrize("timeout", [-1, 0])
-async def test_past_its_deadline_a_call_is_deadline_exceeded(api: Api, timeout: float) -> None:
+async def test_past_its_deadline_a_call_is_deadline_exceeded(api: Api) -> None:
     before = len(asyncio.all_tasks())
 
-    assert await code_of(api.get(timeout=timeout)) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await code_of(api.get(timeout=-1)) is grpc.StatusCode.DEADLINE_EXCEEDED
 
     await goes_on(api, before)
 
