@@ -83,7 +83,7 @@ def test_listing_nothing_is_0(servers: Addresses) -> None:
     listed = redrive("list", "catalog.items", KAFKA_BOOTSTRAP_SERVERS=servers.kafka_bootstrap_servers)
 
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert "dead letters" in listed.stdout
+    assert "dead letter" in listed.stdout
 
 
 async def test_the_editor_gets_the_body_and_a_copy_is_never_overwritten(

@@ -66,7 +66,7 @@ async def list_letters(settings: RedriveSettings, console: Console, topics: Sequ
         table.add_row(*map(Text, row))
     if rows:
         console.print(table)
-    console.print(f"{len(rows):,} dead letters." if rows else "No dead letters.")
+    console.print(f"{len(rows):,} dead letter{'s' if len(rows) > 1 else ''}." if rows else "No dead letters.")
 
 
 async def show(settings: RedriveSettings, console: Console, address: str) -> None:
@@ -196,7 +196,7 @@ def _size(value: bytes | None) -> str:
 def _printable(content: bytes | None) -> str:
     """Text that does nothing to a terminal: the bytes are anybody's."""
     if content is None:
-        return "-"
+        return "null"
     text = content.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
