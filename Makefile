@@ -4,11 +4,12 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 PY := .venv/bin/python
 ORDERS ?= 5000
 STACK ?= embedded
+STACK_ENV = $(if $(filter compose,$(STACK)),deploy/compose/stack.env,.run/stack.env)
 FILE ?= deploy/demo/data/cdnow.csv
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay reconcile compose-down fmt check test check-readme env-example proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test check-readme env-example proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,9 @@ token: .venv/.runtime ## A bearer token: CUSTOMER=00001
 
 replay: .venv/.runtime ## Send a CSV of orders to the running stack: FILE=… LIMIT=… SPEED=orders/s
 	@$(PY) -m demo replay --file $(FILE) $(if $(LIMIT),--limit $(LIMIT)) $(if $(SPEED),--speed $(SPEED))
+
+redrive: .venv/.runtime ## Dead letters: ARGS="list all", show, edit, replay; ARGS=--help says more
+	@set -a; [ ! -f $(STACK_ENV) ] || . ./$(STACK_ENV); $(PY) -m workers.redrive $(or $(ARGS),--help)
 
 reconcile: .venv/.runtime ## Compare input, log, Postgres, provider and stock of the running stack
 	@$(PY) -m demo reconcile $(if $(JSON),--json $(JSON))

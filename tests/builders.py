@@ -80,7 +80,7 @@ def a_record(body: Any, message_id: UUID | None = None, **changes: Any) -> Recor
         "timestamp_ms": int(NOW.timestamp() * 1000),
         "key": outgoing.key,
         "value": outgoing.value,
-        "headers": dict(outgoing.headers),
+        "headers": outgoing.headers,
     }
     return Record(**(fields | changes))
 

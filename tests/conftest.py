@@ -17,7 +17,7 @@ from common.postgres import create_engine, transaction
 from local_stack.servers import Addresses, embedded_servers
 from workers.migrate import migrate
 
-TABLES = """orders.orders, orders.order_lines, orders.sagas, orders.inbox, orders.outbox,
+TABLES = """orders.orders, orders.order_lines, orders.sagas, orders.inbox, orders.outbox, orders.dead_orders,
     inventory.items, inventory.reservations, inventory.inbox, inventory.outbox,
     payments.payments, payments.inbox, payments.outbox"""
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from builders import NOW, TRACEPARENT, a_line, a_message, an_order, place_order
-from common.contracts.codec import Emitted, decode
+from common.contracts.codec import Emitted, decode, headers_of
 from common.contracts.events import OrderCancelRequested
 from common.postgres import transaction
 from common.records import Record
@@ -41,7 +41,7 @@ class Real:
     async def sent(self) -> list[Emitted]:
         async with transaction(self.engine) as connection:
             rows = (await connection.execute(text("SELECT * FROM orders.outbox ORDER BY id"))).all()
-        headers = {"message-id": str(uuid4()).encode()}
+        headers = headers_of(uuid4(), None)
         return [
             Emitted(decode(Record(r.topic, 0, 0, 0, r.key.encode(), r.payload, headers)).body, r.traceparent)
             for r in rows

@@ -59,4 +59,4 @@ def outgoing(body: Any, message_id: UUID | None = None) -> OutgoingRecord:
 
 
 def ids_of(records: Sequence[Record | OutgoingRecord]) -> list[str]:
-    return [dict(record.headers)[MESSAGE_ID].decode() for record in records]
+    return [(dict(record.headers)[MESSAGE_ID] or b"").decode() for record in records]

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from common.contracts.codec import Message, decode
+from common.contracts.codec import Message, decode, headers_of
 from common.postgres import transaction
 from common.records import Record
 
@@ -28,8 +28,7 @@ async def sent(engine: AsyncEngine, schema: str) -> list[Message]:
     """What stands in the outbox of `schema`, oldest first."""
     found = await rows(engine, f"SELECT * FROM {schema}.outbox ORDER BY id")
     return [
-        decode(Record(r.topic, 0, r.id, 0, r.key.encode(), r.payload, {"message-id": str(r.message_id).encode()}))
-        for r in found
+        decode(Record(r.topic, 0, r.id, 0, r.key.encode(), r.payload, headers_of(r.message_id, None))) for r in found
     ]
 
 

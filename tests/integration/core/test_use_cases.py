@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -158,12 +158,19 @@ async def test_a_redelivered_reply_changes_nothing(engine: AsyncEngine) -> None:
     assert [type(b) for b in await sent_bodies(engine, "orders")] == [events.OrderReserved, commands.AuthorizePayment]
 
 
-async def test_a_reply_for_an_unknown_order_does_not_disturb_the_others(engine: AsyncEngine) -> None:
+async def test_a_reply_for_an_unknown_order_is_poison_and_changes_nothing(engine: AsyncEngine) -> None:
     i = await placed(engine)
 
-    await advance(engine, events.StockReserved(order_id=uuid4()), events.StockReserved(order_id=i))
+    with pytest.raises(PoisonError, match="StockReserved for an unknown order"):
+        await advance(engine, events.StockReserved(order_id=uuid4()), events.StockReserved(order_id=i))
 
-    assert await state_of(engine, i) == ("reserved", "authorizing")
+    assert await state_of(engine, i) == ("placed", "reserving")
+
+
+@pytest.mark.parametrize("moment", [datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)])
+async def test_an_order_from_another_time_is_poison(engine: AsyncEngine, moment: datetime) -> None:
+    with pytest.raises(PoisonError, match="that cannot be"):
+        await write(engine, place_order(accepted_at=moment))
 
 
 async def test_our_own_news_is_not_kept_in_the_inbox(engine: AsyncEngine) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import TRACEPARENT, a_message, a_record, catalog_item, place_order, reserve_stock
-from common.contracts.codec import MESSAGE_ID, TOPIC_OF, TYPES, decode, to_record
+from common.contracts.codec import MESSAGE_ID, TOPIC_OF, TYPES, decode, headers_of, to_record
 from common.contracts.codec import TRACEPARENT as TRACEPARENT_HEADER
 from common.contracts.topics import Topic
 from common.errors import PoisonError
@@ -30,7 +30,22 @@ def test_a_message_without_a_trace_is_fine() -> None:
     body = place_order()
 
     assert TRACEPARENT_HEADER not in dict(to_record(body, uuid4(), None).headers)
-    assert decode(a_record(body, headers={MESSAGE_ID: str(uuid4()).encode()})).traceparent is None
+    assert decode(a_record(body, headers=headers_of(uuid4(), None))).traceparent is None
+
+
+@pytest.mark.parametrize("garbage", [None, b"", b"\xff", b"x" * 10_000, TRACEPARENT.encode() + b"\n"])
+def test_a_malformed_trace_is_ignored_because_no_order_may_fail_for_it(garbage: bytes | None) -> None:
+    headers = (*headers_of(uuid4(), None), (TRACEPARENT_HEADER, garbage))
+
+    assert decode(a_record(place_order(), headers=headers)).traceparent is None
+
+
+def test_of_a_header_that_comes_twice_the_last_counts() -> None:
+    first, last = uuid4(), uuid4()
+
+    message = decode(a_record(place_order(), headers=(*headers_of(first, None), *headers_of(last, None))))
+
+    assert message.message_id == last
 
 
 def test_an_order_message_is_keyed_by_its_order_and_a_catalog_item_by_its_sku() -> None:
@@ -51,10 +66,10 @@ def test_an_order_message_is_keyed_by_its_order_and_a_catalog_item_by_its_sku() 
         pytest.param({"value": b'{"order_id":"1"}'}, id="no type"),
         pytest.param({"value": b'{"type":"PlaceOrder.v1"}'}, id="fields missing"),
         pytest.param({"value": b"[" * 100_000}, id="nested too deeply"),
-        pytest.param({"headers": {}}, id="no message id"),
-        pytest.param({"headers": {MESSAGE_ID: b"7"}}, id="the message id is no uuid"),
-        pytest.param({"headers": {MESSAGE_ID: b"\xff"}}, id="the message id is not text"),
-        pytest.param({"headers": {MESSAGE_ID: str(uuid4()).encode(), "traceparent": b"\xff"}}, id="trace is not text"),
+        pytest.param({"headers": ()}, id="no message id"),
+        pytest.param({"headers": ((MESSAGE_ID, None),)}, id="the message id is null"),
+        pytest.param({"headers": ((MESSAGE_ID, b"7"),)}, id="the message id is no uuid"),
+        pytest.param({"headers": ((MESSAGE_ID, b"\xff"),)}, id="the message id is not text"),
         pytest.param({"topic": "somebody.elses"}, id="unknown topic"),
         pytest.param({"topic": Topic.INVENTORY_COMMANDS}, id="a type of another topic"),
         pytest.param({"key": str(uuid4()).encode()}, id="the key is another order's"),

@@ -57,7 +57,7 @@ class FakePublisher:
     def header(self, name: str) -> str:
         """A header of the only published record."""
         (record,) = self.records
-        return dict(record.headers)[name].decode()
+        return (dict(record.headers)[name] or b"").decode()
 
     async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
         self.batches.append(list(records))
@@ -165,5 +165,5 @@ def bearer(customer: str = "alice", **claims: Any) -> dict[str, str]:
 
 def item_record(sku: str, price_minor: int, *, currency: str = "USD", offset: int = 0) -> Record:
     item = CatalogItem(sku=sku, name=f"Record {sku}", currency=currency, price_minor=price_minor)
-    headers = dict(headers_of(UUID(int=offset), None))
+    headers = headers_of(UUID(int=offset), None)
     return Record(Topic.CATALOG_ITEMS, 0, offset, 0, sku.encode(), encode(item), headers)

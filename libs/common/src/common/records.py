@@ -1,8 +1,9 @@
 """A Kafka record as we see it, coming in and going out. No library behind it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-Headers = list[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]  # as on the wire: in order, a name may come twice, a value may be null
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,14 @@ class Record:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: dict[str, bytes]
+    headers: Headers
+
+    def header(self, name: str) -> bytes | None:
+        """The last value under this name. A scan: for the two or three headers of a message it beats a dict."""
+        for header, value in reversed(self.headers):
+            if header == name:
+                return value
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,12 +90,12 @@ class Routes:
         customer_id = self._customer(request, READ)
         order_id = order_id_of(request)
         view = await self._orders.get(order_id, customer_id)
-        if view is None:
+        if view is None or view.version == 0:  # 0: a dead letter, of which only the marker knows whose it is
             marker = await self._markers.find(order_id, customer_id)
             if marker is None:
                 raise Problem(NOT_FOUND)
-            view = _accepted_view(marker)
-        return _json(view.model_dump_json(), headers={"ETag": f'"{view.version}"'})
+            view = _unplaced_view(marker, view)
+        return _json(view.model_dump_json(), headers={"ETag": _etag(view)})
 
     async def list_orders(
         self, request: Request, status: Status | None = None, limit: Limit = 20, cursor: Cursor = None
@@ -140,15 +140,21 @@ _RETRY_WITH_KEY = "Retry with the same key: it cannot happen twice."
 _LOOK_FIRST = "It had no Idempotency-Key, so a retry could be a second order: look for this order first."
 
 
-def _accepted_view(marker: Marker) -> OrderView:
+def _unplaced_view(marker: Marker, dead: OrderView | None) -> OrderView:
     return OrderView(
         order_id=marker.order_id,
-        status="accepted",
+        status=dead.status if dead else "accepted",
+        reason=dead.reason if dead else None,
         version=0,
         accepted_at=marker.accepted_at,
-        updated_at=marker.accepted_at,
+        updated_at=dead.updated_at if dead else marker.accepted_at,
         links=links_to(marker.order_id),
     )
+
+
+def _etag(view: OrderView) -> str:
+    """The version. Before an order is placed that is 0, whether it waits in the log or is a dead letter."""
+    return f'"{view.version}"' if view.version or view.status == "accepted" else f'"0-{view.status}"'
 
 
 def _json(body: str, *, status: int = 200, headers: dict[str, str]) -> Response:

@@ -58,7 +58,8 @@ class LineView(BaseModel):
 
 
 class OrderView(BaseModel):
-    """An order. While `status` is `accepted`, `version` is 0 and what was ordered is not shown yet."""
+    """An order. While `version` is 0 it is not placed yet, and what was ordered is not shown: `accepted`, or
+    `needs_attention` when nobody could read it."""
 
     order_id: UUID
     status: str

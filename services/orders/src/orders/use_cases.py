@@ -1,7 +1,7 @@
 """The use cases that write: place orders, advance sagas, ask again. Each is one transaction: load, decide, save."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -9,6 +9,7 @@ import structlog
 from common.contracts import commands, events
 from common.contracts.codec import Emitted, Message
 from common.contracts.values import StockLine
+from common.errors import PoisonError
 from common.telemetry import metrics
 from common.telemetry.tracing import trace_id_of
 from orders.adapters.postgres import UnitOfWorkFactory
@@ -18,10 +19,15 @@ from orders.domain.saga import Decision, decide, time_out
 
 log = structlog.get_logger()
 Clock = Callable[[], datetime]
+FIRST_ORDER = datetime(2020, 1, 1, tzinfo=UTC)  # an order from before this system, or from tomorrow, is a wrong clock
+CLOCK_SKEW = timedelta(days=1)
 
 
 async def write_orders(begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message]) -> None:
-    """Apply a batch of PlaceOrder and CancelOrder: orders, lines and events in one transaction."""
+    """Apply a batch of PlaceOrder and CancelOrder: orders, lines and events in one transaction.
+
+    Raises PoisonError for an order from another time.
+    """
     async with begin() as work:
         new = await work.take_new(messages)
         placed = {m.body.order_id: m for m in reversed(new) if isinstance(m.body, commands.PlaceOrder)}
@@ -39,7 +45,10 @@ async def write_orders(begin: UnitOfWorkFactory, clock: Clock, messages: Sequenc
 
 
 async def advance_sagas(begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message]) -> None:
-    """Apply a batch of events and replies to the sagas of their orders."""
+    """Apply a batch of events and replies to the sagas of their orders.
+
+    Raises PoisonError for one whose order does not exist: nobody sends that, so it must not vanish.
+    """
     relevant = [m for m in messages if m.kind in HEARD]
     if not relevant:
         return
@@ -50,8 +59,7 @@ async def advance_sagas(begin: UnitOfWorkFactory, clock: Clock, messages: Sequen
         for message in new:
             process = processes.get(message.body.order_id)
             if process is None:
-                log.warning("reply_for_unknown_order", order_id=str(message.body.order_id))
-                continue
+                raise PoisonError(f"{message.kind.__name__} for an unknown order")
             process.traceparent = process.traceparent or message.traceparent
             reason = getattr(message.body, "reason", None)
             decision = decide(process.saga, message.kind, clock(), reason=reason)
@@ -120,6 +128,8 @@ def _command(kind: type[Any], order: Order) -> Any:
 
 
 def _order(body: commands.PlaceOrder, now: datetime) -> Order:
+    if not FIRST_ORDER <= body.accepted_at <= now + CLOCK_SKEW:
+        raise PoisonError(f"accepted at {body.accepted_at.isoformat()}: that cannot be")
     return Order(
         order_id=body.order_id,
         customer_id=body.customer_id,

@@ -3,6 +3,7 @@
 from functools import partial
 
 from common.contracts.topics import Topic
+from orders.adapters.dead_orders import remember_dead_orders
 from orders.adapters.postgres import unit_of_work
 from orders.use_cases import write_orders
 from workers.resources import Resources, utc_now
@@ -11,4 +12,5 @@ from workers.worker import ConsumingWorker
 
 def build(resources: Resources) -> ConsumingWorker:
     apply = partial(write_orders, unit_of_work(resources.engine, "order_writer"), utc_now)
-    return ConsumingWorker(resources.consumer("order_writer", [Topic.ORDERS_COMMANDS], apply))
+    on_poison = partial(remember_dead_orders, resources.engine)
+    return ConsumingWorker(resources.consumer("order_writer", [Topic.ORDERS_COMMANDS], apply, on_poison))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from common.kafka.consumer import Apply, BatchConsumer
+from common.kafka.consumer import Apply, BatchConsumer, OnPoison
 from common.kafka.publisher import Publisher
 from common.postgres import create_engine
 from workers.settings import WorkersSettings
@@ -19,7 +19,7 @@ class Resources:
     engine: AsyncEngine
     publisher: Publisher
 
-    def consumer(self, group: str, topics: list[str], apply: Apply) -> BatchConsumer:
+    def consumer(self, group: str, topics: list[str], apply: Apply, on_poison: OnPoison | None = None) -> BatchConsumer:
         return BatchConsumer(
             bootstrap_servers=self.settings.kafka_bootstrap_servers,
             group=group,
@@ -27,6 +27,7 @@ class Resources:
             apply=apply,
             publisher=self.publisher,
             fetch_max_wait_ms=self.settings.kafka_fetch_max_wait_ms,
+            on_poison=on_poison,
         )
 
 

@@ -50,3 +50,19 @@ class MigrateSettings(BaseSettings):
     )
     database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user:password@host/db")
     log_format: LogFormat = Field("json", validation_alias="LOG_FORMAT", description="json or console")
+
+
+class RedriveSettings(BaseSettings):
+    """What the command for dead letters needs: the broker."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    kafka_bootstrap_servers: str = Field(
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,host:port…]"
+    )
+    kafka_enable_idempotence: bool = Field(
+        True, validation_alias="KAFKA_ENABLE_IDEMPOTENCE", description="false only for a broker that has no idempotence"
+    )
+    kafka_fetch_max_wait_ms: int = Field(
+        500, validation_alias="KAFKA_FETCH_MAX_WAIT_MS", description="how long an empty fetch may wait at the broker"
+    )

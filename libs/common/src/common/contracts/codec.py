@@ -4,6 +4,7 @@ A record is JSON with its type and version in the field `type`; its id and its t
 `message-id` and `traceparent` (W3C Trace Context).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, get_args
 from uuid import UUID
@@ -34,6 +35,7 @@ TOPIC_OF: dict[type, Topic] = {
     kind: Topic(topic) for topic, union in TYPES.items() for kind in get_args(union) or [union]
 }
 _DECODERS = {topic: msgspec.json.Decoder(union) for topic, union in TYPES.items()}
+_TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,7 +68,7 @@ def key_of(body: Body) -> str:
 
 
 def headers_of(message_id: UUID, traceparent: str | None) -> Headers:
-    headers = [(MESSAGE_ID, str(message_id).encode())]
+    headers: list[tuple[str, bytes | None]] = [(MESSAGE_ID, str(message_id).encode())]
     if traceparent is not None:
         headers.append((TRACEPARENT, traceparent.encode()))
     return headers
@@ -88,15 +90,19 @@ def decode(record: Record) -> Message:
     """Read a record of one of our topics.
 
     Raises PoisonError when it has no valid id, no known type, a wrong form, or a key that differs from its order.
+    A malformed traceparent is ignored: no order fails for the sake of its trace.
     """
+    raw_id, traceparent = record.header(MESSAGE_ID), record.header(TRACEPARENT)
+    if raw_id is None:
+        raise PoisonError(f"the header {MESSAGE_ID} is missing")
     try:
-        message_id = UUID(record.headers[MESSAGE_ID].decode())
+        message_id = UUID(raw_id.decode())
         body = _DECODERS[record.topic].decode(record.value or b"")
-        traceparent = record.headers.get(TRACEPARENT, b"").decode("ascii") or None
     except KeyError as error:
-        raise PoisonError(f"missing header or unknown topic: {error}") from error
+        raise PoisonError(f"unknown topic: {error}") from error
     except (ValueError, msgspec.MsgspecError) as error:
         raise PoisonError(f"unreadable record: {error}") from error
     if record.key != key_of(body).encode():
         raise PoisonError("the record's key differs from the id in its body")
-    return Message(body, message_id, traceparent, record)
+    trace = traceparent.decode() if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None
+    return Message(body, message_id, trace, record)

@@ -18,21 +18,35 @@ class Topic(StrEnum):
     CATALOG_ITEMS = "catalog.items"
 
 
+MAX_MESSAGE_BYTES = 1_048_588  # the default of every Kafka broker
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """How a topic is created. `retention` None means compacted: the newest record of each key is kept."""
+    """How a topic is created. `retention` None means compacted: the newest record of each key is kept.
+
+    `max_message_bytes`: the largest batch that the broker takes.
+    """
 
     name: str
     partitions: int
     retention: timedelta | None
+    max_message_bytes: int = MAX_MESSAGE_BYTES
 
 
 DEAD_LETTER_RETENTION = timedelta(days=30)
+DEAD_LETTER_MAX_BYTES = 2 * 1_048_576  # the largest record of any topic must fit, with its cause
+DEAD_LETTER_SUFFIX = ".dlq"
 
 
 def dead_letter_topic(topic: str) -> str:
     """Where a record of `topic` goes that nobody could read or apply."""
-    return f"{topic}.dlq"
+    return f"{topic}{DEAD_LETTER_SUFFIX}"
+
+
+def max_message_bytes(topic: str) -> int:
+    """How large a batch of one record may be."""
+    return DEAD_LETTER_MAX_BYTES if topic.endswith(DEAD_LETTER_SUFFIX) else MAX_MESSAGE_BYTES
 
 
 def all_topics() -> list[TopicSpec]:
@@ -41,4 +55,6 @@ def all_topics() -> list[TopicSpec]:
         TopicSpec(topic, 1, None) if topic is Topic.CATALOG_ITEMS else TopicSpec(topic, 6, timedelta(days=7))
         for topic in Topic
     ]
-    return specs + [TopicSpec(dead_letter_topic(s.name), s.partitions, DEAD_LETTER_RETENTION) for s in specs]
+    return specs + [
+        TopicSpec(dead_letter_topic(s.name), s.partitions, DEAD_LETTER_RETENTION, DEAD_LETTER_MAX_BYTES) for s in specs
+    ]

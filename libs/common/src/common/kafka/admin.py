@@ -44,4 +44,5 @@ def _new_topic(spec: TopicSpec, replication_factor: int) -> Any:
         config = {"cleanup.policy": "compact"}
     else:
         config = {"cleanup.policy": "delete", "retention.ms": str(int(spec.retention.total_seconds() * 1000))}
+    config["max.message.bytes"] = str(spec.max_message_bytes)
     return NewTopic(spec.name, spec.partitions, replication_factor, topic_configs=config)

@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -26,7 +27,7 @@ from common.contracts.codec import Message, decode
 from common.dead_letter import dead_letter
 from common.errors import InfrastructureError
 from common.kafka.publisher import Outcome, Publisher
-from common.records import OutgoingRecord, Record
+from common.records import Record
 from common.resilience.backoff import full_jitter
 from common.telemetry import metrics
 from common.telemetry.tracing import batch_span
@@ -36,6 +37,8 @@ log = structlog.get_logger()
 COMMIT_TIMEOUT_S = 5
 
 Apply = Callable[[Sequence[Message]], Awaitable[None]]
+OnPoison = Callable[[Sequence[Record]], Awaitable[None]]
+Poison = list[tuple[Record, Exception]]  # each with its cause
 
 
 class BatchConsumer(ConsumerRebalanceListener):
@@ -44,6 +47,7 @@ class BatchConsumer(ConsumerRebalanceListener):
     `apply` must be one database transaction that is safe to repeat. It raises InfrastructureError when something is
     away: then nothing is committed and the partitions wait, with backoff. Any other error means that a record in the
     batch is bad: the batch is halved until the guilty record is found, which goes to the dead letter topic.
+    `on_poison` hears of such records before they go there, and again if that has to be repeated.
     """
 
     def __init__(
@@ -56,9 +60,10 @@ class BatchConsumer(ConsumerRebalanceListener):
         publisher: Publisher,
         fetch_max_wait_ms: int,
         max_records: int = 1_000,
+        on_poison: OnPoison | None = None,
     ) -> None:
         self._group, self._topics, self._apply, self._publisher = group, list(topics), apply, publisher
-        self._max_records = max_records
+        self._max_records, self._on_poison = max_records, on_poison
         self._consumer: Any = AIOKafkaConsumer(
             bootstrap_servers=bootstrap_servers,
             group_id=group,
@@ -128,8 +133,8 @@ class BatchConsumer(ConsumerRebalanceListener):
         if not fetched:
             return
         self._idle.clear()
+        epochs = {partition: self._epochs[partition] for partition in fetched}
         try:
-            epochs = {partition: self._epochs[partition] for partition in fetched}
             started = time.perf_counter()
             await self._apply_or_bury([to_our_record(raw) for batch in fetched.values() for raw in batch])
             await self._commit(fetched, epochs)
@@ -137,45 +142,51 @@ class BatchConsumer(ConsumerRebalanceListener):
             metrics.observe_batch(self._group, sum(map(len, fetched.values())), time.perf_counter() - started)
             self._report_lag(fetched)
         except InfrastructureError as error:
-            self._back_off(fetched, error)
+            self._back_off({p: b for p, b in fetched.items() if self._epochs[p] == epochs[p]}, error)
         finally:
             self._idle.set()
 
     async def _apply_or_bury(self, records: Sequence[Record]) -> None:
         good: list[Message] = []
-        buried: list[OutgoingRecord] = []
+        poison: Poison = []
         for record in records:
             try:
                 good.append(decode(record))
             except Exception as error:  # noqa: BLE001 - the process edge: bad bytes become a dead letter
-                buried.append(dead_letter(record, error, self._group))
+                poison.append((record, error))
         if good:
             with batch_span(f"process {self._group}", (message.traceparent for message in good)):
-                await self._bisect(good, buried)
-        if buried:
-            await self._bury(buried)
+                await self._bisect(good, poison)
+        if poison:
+            await self._bury(poison)
 
-    async def _bisect(self, messages: Sequence[Message], buried: list[OutgoingRecord]) -> None:
+    async def _bisect(self, messages: Sequence[Message], poison: Poison) -> None:
+        self._turned_at = time.monotonic()  # a long bisection is work, not standing still
         try:
             await self._apply(messages)
         except InfrastructureError:
             raise
         except Exception as error:  # noqa: BLE001 - the process edge: what cannot be applied becomes a dead letter
             if len(messages) == 1:
-                buried.append(dead_letter(messages[0].record, error, self._group))
+                poison.append((messages[0].record, error))
                 return
             middle = len(messages) // 2
-            await self._bisect(messages[:middle], buried)
-            await self._bisect(messages[middle:], buried)
+            await self._bisect(messages[:middle], poison)
+            await self._bisect(messages[middle:], poison)
 
-    async def _bury(self, letters: Sequence[OutgoingRecord]) -> None:
+    async def _bury(self, poison: Poison) -> None:
+        poison.sort(key=lambda each: (each[0].topic, each[0].partition, each[0].offset))
+        if self._on_poison is not None:
+            await self._on_poison([record for record, _ in poison])
+        now = datetime.now(UTC)
+        letters = [dead_letter(record, cause, self._group, now) for record, cause in poison]
         outcomes = await self._publisher.publish(letters)
         if any(outcome is not Outcome.ACKED for outcome in outcomes):
             raise InfrastructureError("a dead letter was not acked")
-        for letter in letters:
+        for letter, (record, cause) in zip(letters, poison, strict=True):
             metrics.DEAD_LETTERS.labels(letter.topic).inc()
-            headers = {name: value.decode("utf-8", "replace") for name, value in letter.headers}  # names are anybody's
-            log.error("dead_letter", topic=letter.topic, headers=headers)
+            where = {"partition": record.partition, "offset": record.offset}
+            log.error("dead_letter", topic=record.topic, **where, group=self._group, cause=repr(cause)[:1_000])
 
     async def _commit(self, fetched: dict[Any, list[Any]], epochs: dict[Any, int]) -> None:
         done = {p: batch[-1].offset + 1 for p, batch in fetched.items() if self._epochs[p] == epochs[p]}
@@ -214,5 +225,4 @@ class BatchConsumer(ConsumerRebalanceListener):
 
 
 def to_our_record(raw: Any) -> Record:
-    headers = {name: value or b"" for name, value in raw.headers}
-    return Record(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, headers)
+    return Record(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)

@@ -22,12 +22,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 
+from common.contracts.topics import max_message_bytes
 from common.errors import InfrastructureError
 from common.records import OutgoingRecord
 
 log = structlog.get_logger()
 
-MAX_BATCH_BYTES = 1_000_000  # a little below what a broker takes
+MAX_BATCH_BYTES = 1_000_000  # a little below what a broker takes; a batch of one record may be larger
 
 
 class Outcome(Enum):
@@ -101,7 +102,7 @@ class Publisher:
                 if batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None:
                     break
                 taken += 1
-            if batch.size() > MAX_BATCH_BYTES:  # a first record is always taken; a broker would refuse its batch
+            if batch.size() > max_message_bytes(topic):  # a first record is always taken; the broker would refuse it
                 rest = rest[1:]  # this one only, the others go on
                 continue
             outcome = await self._send(batch, topic, partition)

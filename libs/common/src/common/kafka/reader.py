@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from common.contracts.topics import DEAD_LETTER_MAX_BYTES
 from common.errors import InfrastructureError
 from common.kafka.consumer import to_our_record
 from common.records import Record
@@ -38,6 +39,7 @@ class TopicReader:
             auto_offset_reset="earliest",
             request_timeout_ms=10_000,
             fetch_max_wait_ms=fetch_max_wait_ms,
+            max_partition_fetch_bytes=DEAD_LETTER_MAX_BYTES,  # the largest batch of any topic
         )
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -20,6 +20,7 @@ _COLUMNS = """o.order_id, o.customer_id, o.currency, o.total_minor, o.client_ref
           WHERE l.order_id = o.order_id ORDER BY l.line_no) AS lines
     FROM orders.orders o"""
 _GET = text(f"SELECT {_COLUMNS} WHERE o.order_id = :order_id AND o.customer_id = :customer_id")
+_DEAD = text("SELECT died_at FROM orders.dead_orders WHERE order_id = :order_id")
 _PAGE = text(f"""
     SELECT {_COLUMNS}
     WHERE o.customer_id = :customer_id AND (CAST(:status AS text) IS NULL OR o.status = :status)
@@ -45,6 +46,11 @@ class OrderQueries:
         async with transaction(self._engine, deadline_s=2) as connection:
             row = (await connection.execute(_GET, {"order_id": order_id, "customer_id": customer_id})).one_or_none()
         return order_from_row(row) if row else None
+
+    async def died_at(self, order_id: UUID) -> datetime | None:
+        """When a record of this order went to the dead letter topic. Means something only if there is no order."""
+        async with transaction(self._engine, deadline_s=2) as connection:
+            return (await connection.execute(_DEAD, {"order_id": order_id})).scalar_one_or_none()
 
     async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> Page:
         """A customer's orders. Raises ValueError for a cursor that `page` did not make."""

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    func,
 )
 
 from common.inbox import inbox_table
@@ -70,6 +71,14 @@ sagas = Table(
     Column("traceparent", String(64)),
     CheckConstraint(f"state IN ({_SAGA_STATES})", name="state_known"),
     Index("sagas_deadline", "deadline", postgresql_where="deadline IS NOT NULL"),
+)
+
+# Ids of PlaceOrder records that ended in the dead letter topic. All that is known of some of them is the record's key.
+dead_orders = Table(
+    "dead_orders",
+    metadata,
+    Column("order_id", Uuid, primary_key=True),
+    Column("died_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
 inbox = inbox_table(metadata, SCHEMA)
