@@ -1,13 +1,17 @@
 """Fakes of our ports. Each passes the contract suite of the real adapter: tests/contract."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from common.cache import Hit, Lease, Miss, Value
 from common.contracts.codec import Emitted, Message
+from common.errors import InfrastructureError
 from orders.adapters.postgres import UnitOfWorkFactory
 from orders.domain.order import Order
 from orders.domain.ports import Process, UnitOfWork
@@ -122,3 +126,63 @@ class FakePaymentProvider:
         if fault == "lost":
             raise UnclearError(f"{operation}: the reply was lost")
         return self.book[order_id]
+
+
+@dataclass
+class _Entry:
+    value: tuple[Value, float] | None = None
+    lease: str = ""
+    writers: set[str] = field(default_factory=set[str])
+    newest: int = 0
+
+
+class FakeCache:
+    """One process, no time-outs of leases and marks. `away`: it does not answer."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.marked: list[list[str]] = []
+        self._entries: defaultdict[str, _Entry] = defaultdict(_Entry)
+
+    async def get(self, key: str, *, take_over: bool = False) -> Hit | Lease | Miss:
+        entry = self._entry(key)
+        if entry.value and entry.value[1] > time.monotonic():
+            return Hit(entry.value[0].version, entry.value[0].payload)
+        if entry.writers:
+            return Miss.BYPASS
+        if entry.lease and not take_over:
+            return Miss.WAIT
+        entry.lease = uuid4().hex
+        return Lease(entry.lease)
+
+    async def fill(self, key: str, token: str, value: Value | None) -> None:
+        if self._entry(key).lease == token:
+            self._entries[key] = _Entry(_until(value) if value else None)
+
+    async def mark(self, keys: Sequence[str]) -> str:
+        writer = uuid4().hex
+        for key in keys:
+            entry = self._entry(key)
+            entry.value, entry.lease = None, ""
+            entry.writers.add(writer)
+        self.marked.append(list(keys))
+        return writer
+
+    async def publish(self, writer: str, values: Mapping[str, Value]) -> None:
+        for key, value in values.items():
+            entry = self._entry(key)
+            mine = writer in entry.writers
+            entry.writers.discard(writer)
+            if entry.writers:
+                entry.newest = max(entry.newest, value.version)
+            else:
+                self._entries[key] = _Entry(_until(value) if mine and value.version >= entry.newest else None)
+
+    def _entry(self, key: str) -> _Entry:
+        if self.away:
+            raise InfrastructureError("the fake cache is away")
+        return self._entries[key]
+
+
+def _until(value: Value) -> tuple[Value, float]:
+    return value, time.monotonic() + value.ttl.total_seconds()

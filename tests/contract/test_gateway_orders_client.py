@@ -18,6 +18,7 @@ from common.contracts import orders_pb2_grpc
 from common.errors import InfrastructureError
 from gateway.adapters.orders_client import GrpcOrders, create_channel
 from gateway.problems import Problem
+from gateway.reads import View
 from gateway.schemas import LineView, OrderView, links_to
 
 ORDER_ID = UUID("6f1d4a52-4f0c-5b0e-9d5a-3a1a6c0f7a11")
@@ -28,7 +29,7 @@ Context = grpc.aio.ServicerContext[object, object]
 class Orders(orders_pb2_grpc.OrdersServicer):
     """Knows one order, and how to be missing, broken or slow."""
 
-    async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.Order:  # noqa: N802
+    async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.GetOrderReply:  # noqa: N802
         match UUID(request.order_id):
             case id if id == MISSING:
                 await context.abort(grpc.StatusCode.NOT_FOUND)
@@ -38,7 +39,7 @@ class Orders(orders_pb2_grpc.OrdersServicer):
                 await asyncio.Event().wait()
             case _:
                 pass
-        return _order(request.customer_id)
+        return pb.GetOrderReply(version=1, view=f'{{"for":"{request.customer_id} {request.lease}"}}'.encode())
 
     async def ListOrders(self, request: pb.ListOrdersRequest, context: Context) -> pb.ListOrdersReply:  # noqa: N802
         if request.cursor == "tampered":
@@ -49,9 +50,15 @@ class Orders(orders_pb2_grpc.OrdersServicer):
         return pb.ListOrdersReply(orders=[_order(request.customer_id)], next_cursor=cursor if request.status else "")
 
 
-async def test_an_order_arrives_whole() -> None:
+async def test_an_order_arrives_as_it_is_served_and_the_lease_is_handed_on() -> None:
     async with client() as orders:
-        assert await orders.get(ORDER_ID, "alice") == OrderView(
+        assert await orders.view(ORDER_ID, "alice", "lease-1") == View(1, b'{"for":"alice lease-1"}')
+
+
+async def test_a_page_has_its_orders_whole() -> None:
+    async with client() as orders:
+        page = await orders.page("alice", status=None, limit=1, cursor=None)
+        assert page.orders[0] == OrderView(
             order_id=ORDER_ID,
             status="placed",
             reason=None,
@@ -68,10 +75,10 @@ async def test_an_order_arrives_whole() -> None:
 
 async def test_not_found_is_none_and_everything_else_is_away() -> None:
     async with client(deadline_s=0.2) as orders:
-        assert await orders.get(MISSING, "alice") is None
+        assert await orders.view(MISSING, "alice", "") is None
         for order_id in (BROKEN, SLOW):
             with pytest.raises(InfrastructureError):
-                await orders.get(order_id, "alice")
+                await orders.view(order_id, "alice", "")
         with pytest.raises(InfrastructureError):
             await orders.page("alice", status=None, limit=1, cursor="broken")
 
@@ -95,7 +102,7 @@ async def test_a_cursor_that_orders_refuses_is_a_bad_request() -> None:
 async def test_a_service_that_is_not_there_is_away() -> None:
     async with create_channel("127.0.0.1:1") as channel:
         with pytest.raises(InfrastructureError):
-            await GrpcOrders(channel).get(ORDER_ID, "alice")
+            await GrpcOrders(channel).view(ORDER_ID, "alice", "")
 
 
 @asynccontextmanager

@@ -48,6 +48,7 @@ def settings(servers: Addresses, provider_url: str, admin_port: int) -> WorkersS
         "KAFKA_ENABLE_IDEMPOTENCE": False,
         "KAFKA_FETCH_MAX_WAIT_MS": 10,
         "DATABASE_URL": servers.database_url,
+        "REDIS_URL": servers.redis_url,
         "ADMIN_PORT": admin_port,
         "payment_provider_url": provider_url,
     }

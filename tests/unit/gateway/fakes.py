@@ -26,6 +26,7 @@ from gateway.app import create_app
 from gateway.auth import Authenticator
 from gateway.catalog import Catalog
 from gateway.problems import BAD_CURSOR, Problem
+from gateway.reads import Missing, Reads, View
 from gateway.routes import Routes
 from gateway.schemas import OrderPage, OrderView
 
@@ -82,16 +83,24 @@ class FakeMarkers:
         return marker if marker and marker.customer_id == customer_id else None
 
 
+class NoCachedViews:
+    """A cache in which writers are under way all the time."""
+
+    async def get(self, order_id: UUID, customer_id: str, *, take_over: bool = False) -> View | Missing:
+        return Missing()
+
+
 class FakeOrders:
     def __init__(self) -> None:
         self.away = False
         self.views: dict[tuple[str, UUID], OrderView] = {}
         self.asked: dict[str, Any] = {}
 
-    async def get(self, order_id: UUID, customer_id: str) -> OrderView | None:
+    async def view(self, order_id: UUID, customer_id: str, lease: str) -> View | None:
         if self.away:
             raise InfrastructureError("fake orders are away")
-        return self.views.get((customer_id, order_id))
+        found = self.views.get((customer_id, order_id))
+        return View(found.version, found.model_dump_json().encode()) if found else None
 
     async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
         if self.away:
@@ -138,16 +147,22 @@ async def open_door(*, capacity: int = 100, ready: bool = True) -> AsyncGenerato
     publisher, markers, orders, catalog = FakePublisher(), FakeMarkers(), FakeOrders(), Catalog()
     catalog.update([item_record("cd-1", 1_177), item_record("cd-2", 2_999), item_record("eur-1", 500, currency="EUR")])
     acceptor = Acceptor(publisher, markers, capacity=capacity)
+    reads = Reads(NoCachedViews(), orders)
     routes = Routes(
         authenticator=Authenticator(PRIVATE_KEY.public_key(), issuer=ISSUER, audience=AUDIENCE),
         acceptor=acceptor,
         markers=markers,
+        reads=reads,
         orders=orders,
         catalog=catalog,
     )
     app = create_app(routes, ready=lambda: ready)
     transport = httpx.ASGITransport(app)
-    async with acceptor.running(), httpx.AsyncClient(transport=transport, base_url="http://door") as http:
+    async with (
+        reads.running(),
+        acceptor.running(),
+        httpx.AsyncClient(transport=transport, base_url="http://door") as http,
+    ):
         yield Door(app, http, catalog, publisher, markers, orders)
 
 

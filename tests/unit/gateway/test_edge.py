@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from prometheus_client import REGISTRY
 
-from gateway.schemas import OrderView
+from gateway.reads import View
 from unit.gateway.fakes import Door, open_door
 
 
@@ -29,10 +29,10 @@ async def test_a_problem_carries_the_trace_of_its_request(door: Door) -> None:
 
 
 async def test_a_bug_is_500_without_a_traceback(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
-    async def broken(order_id: UUID, customer_id: str) -> OrderView | None:
+    async def broken(order_id: UUID, customer_id: str, lease: str) -> View | None:
         raise RuntimeError("secret detail")
 
-    door.orders.get = broken
+    door.orders.view = broken
 
     answer = await door.get(f"/v1/orders/{uuid4()}")
 
@@ -80,7 +80,7 @@ async def test_every_status_is_documented(door: Door) -> None:
     assert document["openapi"].startswith("3.1")
     assert documented["post /v1/orders"] == {"202", "400", "401", "403", "405", "413", "415", "422", "503"}
     assert documented["get /v1/orders"] == {"200", "400", "401", "403", "405", "422", "503"}
-    assert documented["get /v1/orders/{order_id}"] == {"200", "401", "403", "404", "405", "503"}
+    assert documented["get /v1/orders/{order_id}"] == {"200", "304", "401", "403", "404", "405", "503"}
     assert documented["post /v1/orders/{order_id}/cancel"] == {"202", "401", "403", "404", "405", "503"}
     assert documented["get /v1/catalog"] == {"200", "405", "422"}
 

@@ -92,11 +92,11 @@ def _add_orders(app: FastAPI, routes: Routes) -> None:
         methods=["GET"],
         route_class_override=PlainRoute,
         summary="Read an order",
-        description="Never 404 after its 202. `ETag` is the version.",
+        description="Never 404 after its 202. `ETag` is the version; with `If-None-Match` 304 while it is the same.",
         dependencies=[_bearer],
         openapi_extra=_ORDER_ID,
         response_model=OrderView,
-        responses=_problems(401, 403, 404, 405, 503),
+        responses={304: {"description": "You have this version"}, **_problems(401, 403, 404, 405, 503)},
     )
     add(
         "/v1/orders/{order_id}/cancel",

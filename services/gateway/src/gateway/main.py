@@ -10,20 +10,24 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import FastAPI
 
+from common.cache import RedisCache
 from common.contracts.topics import Topic
 from common.errors import SettingsError
 from common.kafka.publisher import Publisher
 from common.kafka.reader import TopicReader
 from common.lifecycle import load_settings, run
+from common.redis_client import create_redis as create_cache
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
 from common.telemetry.tracing import configure_tracing, shutdown_tracing
 from gateway.accept import Acceptor
 from gateway.adapters.markers import RedisMarkers, create_redis
 from gateway.adapters.orders_client import GrpcOrders, create_channel
+from gateway.adapters.views import CacheViews
 from gateway.app import create_app
 from gateway.auth import Authenticator, load_public_key
 from gateway.catalog import Catalog
+from gateway.reads import Reads
 from gateway.routes import Routes
 from gateway.settings import GatewaySettings
 
@@ -73,6 +77,10 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         redis = await stack.enter_async_context(create_redis(settings.redis_url.get_secret_value()))
         channel = await stack.enter_async_context(create_channel(settings.orders_grpc_target))
         markers = RedisMarkers(redis)
+        views = await stack.enter_async_context(create_cache(settings.redis_url.get_secret_value()))
+        orders = GrpcOrders(channel)
+        reads = Reads(CacheViews(RedisCache(views)), orders)
+        await stack.enter_async_context(reads.running())
         acceptor = Acceptor(publisher, markers)
         await stack.enter_async_context(acceptor.running())
         catalog = Catalog()
@@ -81,7 +89,8 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
             authenticator=Authenticator(public_key, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
             acceptor=acceptor,
             markers=markers,
-            orders=GrpcOrders(channel),
+            reads=reads,
+            orders=orders,
             catalog=catalog,
         )
         yield Gateway(create_app(routes, ready=complete.is_set), complete)

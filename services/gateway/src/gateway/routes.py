@@ -19,6 +19,7 @@ from gateway.accept import Acceptor, Marker, MarkerStore
 from gateway.auth import READ, WRITE, Authenticator
 from gateway.catalog import Catalog, price
 from gateway.problems import NOT_ACCEPTED, NOT_FOUND, OUTCOME_UNKNOWN, OVERLOADED, Problem
+from gateway.reads import Reads, View, not_changed
 from gateway.requests import idempotency_key, json_body, order_id_of
 from gateway.schemas import Accepted, CatalogPage, ItemView, OrderPage, OrderView, Status, links_to, parse_order
 
@@ -30,14 +31,8 @@ _RETRY_AFTER_THE_CLAIM = {"Retry-After": "6"}
 
 
 class OrdersReader(Protocol):
-    """What the orders service knows. Both calls raise InfrastructureError when it does not answer."""
-
-    async def get(self, order_id: UUID, customer_id: str) -> OrderView | None:
-        """None for an order that is unknown or somebody else's."""
-        ...
-
     async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
-        """Newest first. Raises the problem 400 for a cursor that it did not make."""
+        """Newest first. Raises the problem 400 for a cursor that it did not make, InfrastructureError for no answer."""
         ...
 
 
@@ -48,11 +43,12 @@ class Routes:
         authenticator: Authenticator,
         acceptor: Acceptor,
         markers: MarkerStore,
+        reads: Reads,
         orders: OrdersReader,
         catalog: Catalog,
     ) -> None:
         self._authenticator, self._acceptor, self._markers = authenticator, acceptor, markers
-        self._orders, self._catalog = orders, catalog
+        self._reads, self._orders, self._catalog = reads, orders, catalog
 
     async def place_order(self, request: Request) -> Response:
         self._shed_load()
@@ -86,16 +82,19 @@ class Routes:
         return await self._accept(order_id, record, marker=None, can_retry=True)
 
     async def read_order(self, request: Request) -> Response:
-        """First Postgres, then the marker: an order that was accepted is never a 404, and never goes backwards."""
+        """First the view, then the marker: an order that was accepted is never a 404, and never goes backwards."""
         customer_id = self._customer(request, READ)
         order_id = order_id_of(request)
-        view = await self._orders.get(order_id, customer_id)
-        if view is None or view.version == 0:  # 0: a dead letter, of which only the marker knows whose it is
+        view = await self._reads.read(order_id, customer_id)
+        if view is None or view.died_at is not None:  # of a dead letter only the marker knows whose it is
             marker = await self._markers.find(order_id, customer_id)
             if marker is None:
                 raise Problem(NOT_FOUND)
-            view = _unplaced_view(marker, view)
-        return _json(view.model_dump_json(), headers={"ETag": _etag(view)})
+            view = _unplaced_view(marker, view.died_at if view else None)
+        etag = f'"{view.version}"' if view.died_at is None else '"0-dead-letter"'
+        if not_changed(request.headers.get("if-none-match"), etag):
+            return Response(status_code=304, headers={"ETag": etag})
+        return _json(view.body, headers={"ETag": etag})
 
     async def list_orders(
         self, request: Request, status: Status | None = None, limit: Limit = 20, cursor: Cursor = None
@@ -140,22 +139,19 @@ _RETRY_WITH_KEY = "Retry with the same key: it cannot happen twice."
 _LOOK_FIRST = "It had no Idempotency-Key, so a retry could be a second order: look for this order first."
 
 
-def _unplaced_view(marker: Marker, dead: OrderView | None) -> OrderView:
-    return OrderView(
+def _unplaced_view(marker: Marker, died_at: datetime | None) -> View:
+    """An order that is in the log only, or in the dead letter topic and waits for a person."""
+    view = OrderView(
         order_id=marker.order_id,
-        status=dead.status if dead else "accepted",
-        reason=dead.reason if dead else None,
+        status="needs_attention" if died_at else "accepted",
+        reason="dead_letter" if died_at else None,
         version=0,
         accepted_at=marker.accepted_at,
-        updated_at=dead.updated_at if dead else marker.accepted_at,
+        updated_at=died_at or marker.accepted_at,
         links=links_to(marker.order_id),
     )
+    return View(0, view.model_dump_json().encode(), died_at)
 
 
-def _etag(view: OrderView) -> str:
-    """The version. Before an order is placed that is 0, whether it waits in the log or is a dead letter."""
-    return f'"{view.version}"' if view.version or view.status == "accepted" else f'"0-{view.status}"'
-
-
-def _json(body: str, *, status: int = 200, headers: dict[str, str]) -> Response:
+def _json(body: str | bytes, *, status: int = 200, headers: dict[str, str]) -> Response:
     return Response(body, status, headers, "application/json")

@@ -27,7 +27,9 @@ class GatewaySettings(BaseSettings):
     kafka_fetch_max_wait_ms: int = Field(
         500, validation_alias="KAFKA_FETCH_MAX_WAIT_MS", description="how long the broker may hold an empty fetch"
     )
-    redis_url: SecretStr = Field(validation_alias="REDIS_URL", description="redis://host:port/0")
+    redis_url: SecretStr = Field(
+        validation_alias="REDIS_URL", description="redis://host:port/0, or redis+cluster://host:port of any node"
+    )
     admin_port: int = Field(9100, validation_alias="ADMIN_PORT", description="port of /livez, /readyz and /metrics")
     log_format: LogFormat = Field("json", validation_alias="LOG_FORMAT", description="json or console")
     otlp_endpoint: str | None = Field(

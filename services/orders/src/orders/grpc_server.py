@@ -11,12 +11,18 @@ from uuid import UUID
 
 import grpc
 import grpc.aio
+import structlog
 
+from common.cache import Cache
 from common.contracts import orders_pb2 as pb
 from common.contracts import orders_pb2_grpc
+from common.contracts.keys import view_key
 from common.errors import InfrastructureError, PoisonError
 from orders.adapters.queries import OrderQueries
-from orders.domain.order import Order, OrderStatus
+from orders.adapters.view import to_value, to_view
+from orders.domain.order import Order
+
+log = structlog.get_logger()
 
 MAX_CONCURRENT_CALLS = 100
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,10 +30,10 @@ Context = grpc.aio.ServicerContext[object, object]
 
 
 class OrdersService(orders_pb2_grpc.OrdersServicer):
-    def __init__(self, queries: OrderQueries) -> None:
-        self._queries = queries
+    def __init__(self, queries: OrderQueries, cache: Cache | None = None) -> None:
+        self._queries, self._cache = queries, cache
 
-    async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.Order:  # noqa: N802
+    async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> pb.GetOrderReply:  # noqa: N802
         try:
             order_id = UUID(request.order_id)
             order = await self._queries.get(order_id, request.customer_id)
@@ -36,11 +42,13 @@ class OrdersService(orders_pb2_grpc.OrdersServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "order_id is not a UUID, or customer_id is no text")
         except InfrastructureError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the database is away")
+        if self._cache and request.lease:
+            await _fill(self._cache, view_key(UUID(request.order_id), request.customer_id), request.lease, order)
         if died_at is not None:
-            return dead_order(order_id, died_at)
+            return pb.GetOrderReply(died_at_ms=_ms(died_at))
         if order is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such order")
-        return to_proto(order)
+        return pb.GetOrderReply(version=order.version, view=to_view(order))
 
     async def ListOrders(self, request: pb.ListOrdersRequest, context: Context) -> pb.ListOrdersReply:  # noqa: N802
         try:
@@ -58,10 +66,10 @@ class OrdersService(orders_pb2_grpc.OrdersServicer):
 
 
 @asynccontextmanager
-async def grpc_server(queries: OrderQueries, listen: str) -> AsyncGenerator[int]:
+async def grpc_server(queries: OrderQueries, listen: str, cache: Cache | None = None) -> AsyncGenerator[int]:
     """Serve for as long as the block runs; yields the port. Calls under way get 8 s to end."""
     server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
-    orders_pb2_grpc.add_OrdersServicer_to_server(OrdersService(queries), server)
+    orders_pb2_grpc.add_OrdersServicer_to_server(OrdersService(queries, cache), server)
     port = server.add_insecure_port(listen)
     await server.start()
     try:
@@ -69,6 +77,13 @@ async def grpc_server(queries: OrderQueries, listen: str) -> AsyncGenerator[int]
     finally:
         async with asyncio.timeout(10):
             await server.stop(grace=8)
+
+
+async def _fill(cache: Cache, key: str, lease: str, order: Order | None) -> None:
+    try:
+        await cache.fill(key, lease, to_value(order) if order else None)
+    except InfrastructureError as error:
+        log.warning("cache_not_filled", error=str(error))
 
 
 def to_proto(order: Order) -> pb.Order:
@@ -87,17 +102,6 @@ def to_proto(order: Order) -> pb.Order:
             pb.OrderLine(sku=line.sku, name=line.name, quantity=line.quantity, unit_price_minor=line.unit_price_minor)
             for line in order.lines
         ],
-    )
-
-
-def dead_order(order_id: UUID, died_at: datetime) -> pb.Order:
-    """Version 0: accepted, and then in the dead letter topic. Whose it is, the caller has to know."""
-    return pb.Order(
-        order_id=str(order_id),
-        status=OrderStatus.NEEDS_ATTENTION,
-        reason="dead_letter",
-        version=0,
-        updated_at_ms=_ms(died_at),
     )
 
 

@@ -1,9 +1,14 @@
-"""The orders service: the read API over gRPC. Writing is done by the workers order_writer and saga_runner."""
+"""The orders service: the read API over gRPC, which fills the cache.
+
+Writing is done by the workers order_writer and saga_runner.
+"""
 
 import asyncio
 
+from common.cache import RedisCache
 from common.lifecycle import load_settings, run
 from common.postgres import create_engine
+from common.redis_client import create_redis
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
 from common.telemetry.tracing import configure_tracing, shutdown_tracing
@@ -18,7 +23,8 @@ async def serve(settings: OrdersSettings, stop: asyncio.Event) -> None:
     engine = create_engine(settings.database_url.get_secret_value(), application_name="orders", pool_size=10)
     try:
         async with (
-            grpc_server(OrderQueries(engine), settings.grpc_listen),
+            create_redis(settings.redis_url.get_secret_value()) as redis,
+            grpc_server(OrderQueries(engine), settings.grpc_listen, RedisCache(redis)),
             admin_server(settings.admin_port, alive=lambda: True, ready=lambda: not stop.is_set()),
         ):
             await stop.wait()

@@ -11,6 +11,9 @@ class OrdersSettings(BaseSettings):
 
     grpc_listen: str = Field("127.0.0.1:50051", description="host:port of the gRPC read API")
     database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user:password@host/db")
+    redis_url: SecretStr = Field(
+        validation_alias="REDIS_URL", description="redis://host:port/0, or redis+cluster://host:port of any node"
+    )
     admin_port: int = Field(9100, validation_alias="ADMIN_PORT", description="port of /livez, /readyz and /metrics")
     log_format: LogFormat = Field("json", validation_alias="LOG_FORMAT", description="json or console")
     otlp_endpoint: str | None = Field(

@@ -13,6 +13,7 @@ from common.errors import PoisonError
 from common.telemetry import metrics
 from common.telemetry.tracing import trace_id_of
 from orders.adapters.postgres import UnitOfWorkFactory
+from orders.adapters.view import OrderViews, show
 from orders.domain.order import FINAL, Order
 from orders.domain.ports import Process, UnitOfWork
 from orders.domain.saga import Decision, decide, time_out
@@ -21,63 +22,87 @@ log = structlog.get_logger()
 Clock = Callable[[], datetime]
 FIRST_ORDER = datetime(2020, 1, 1, tzinfo=UTC)  # an order from before this system, or from tomorrow, is a wrong clock
 CLOCK_SKEW = timedelta(days=1)
+UNSEEN = OrderViews()
 
 
-async def write_orders(begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message]) -> None:
+async def write_orders(
+    begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message], *, views: OrderViews = UNSEEN
+) -> None:
     """Apply a batch of PlaceOrder and CancelOrder: orders, lines and events in one transaction.
 
+    Redelivered orders change nothing, but their views are published again: the writer before us may have died.
     Raises PoisonError for an order from another time.
     """
-    async with begin() as work:
-        new = await work.take_new(messages)
-        placed = {m.body.order_id: m for m in reversed(new) if isinstance(m.body, commands.PlaceOrder)}
-        known = await work.owners(m.body.order_id for m in new)
-        emitted: list[Emitted] = []
-        orders = [_order(m.body, clock()) for i, m in reversed(placed.items()) if i not in known]  # first come first
-        await work.add_orders(orders)
-        emitted += [Emitted(o.placed(), placed[o.order_id].traceparent) for o in orders]
-        known |= {o.order_id: o.customer_id for o in orders}
-        for message in new:
-            body = message.body
-            if isinstance(body, commands.CancelOrder) and known.get(body.order_id) == body.customer_id:
-                emitted.append(Emitted(events.OrderCancelRequested(order_id=body.order_id), message.traceparent))
-        await work.emit(emitted)
+    wanted = {m.body.order_id: m.body.customer_id for m in messages if isinstance(m.body, commands.PlaceOrder)}
+    async with views.writing(wanted) as shown:
+        async with begin() as work:
+            new = await work.take_new(messages)
+            placed = {m.body.order_id: m for m in reversed(new) if isinstance(m.body, commands.PlaceOrder)}
+            known = await work.owners(m.body.order_id for m in new)
+            emitted: list[Emitted] = []
+            orders = [
+                _order(m.body, clock()) for i, m in reversed(placed.items()) if i not in known
+            ]  # first come first
+            await work.add_orders(orders)
+            emitted += [Emitted(o.placed(), placed[o.order_id].traceparent) for o in orders]
+            known |= {o.order_id: o.customer_id for o in orders}
+            for message in new:
+                body = message.body
+                if isinstance(body, commands.CancelOrder) and known.get(body.order_id) == body.customer_id:
+                    emitted.append(Emitted(events.OrderCancelRequested(order_id=body.order_id), message.traceparent))
+            await work.emit(emitted)
+            again = wanted.keys() - {o.order_id for o in orders}
+            older = await work.load(again) if again else {}
+        shown.update(show([*orders, *(process.order for process in older.values())]))
 
 
-async def advance_sagas(begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message]) -> None:
-    """Apply a batch of events and replies to the sagas of their orders.
+async def advance_sagas(
+    begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message], *, views: OrderViews = UNSEEN
+) -> None:
+    """Apply a batch of events and replies to the sagas of their orders; publish the views, also if redelivered.
 
     Raises PoisonError for one whose order does not exist: nobody sends that, so it must not vanish.
     """
     relevant = [m for m in messages if m.kind in HEARD]
     if not relevant:
         return
-    async with begin() as work:
-        new = await work.take_new(relevant)
-        processes = await work.load(m.body.order_id for m in new)
-        outgoing: list[Emitted] = []
-        for message in new:
-            process = processes.get(message.body.order_id)
-            if process is None:
-                raise PoisonError(f"{message.kind.__name__} for an unknown order")
-            process.traceparent = process.traceparent or message.traceparent
-            reason = getattr(message.body, "reason", None)
-            decision = decide(process.saga, message.kind, clock(), reason=reason)
-            outgoing += _carry_out(process, decision, clock())
-        await _finish(work, list(processes.values()), outgoing)
+    async with begin() as work:  # the cache must know before the transaction begins, and needs the customers
+        customers = await work.owners({m.body.order_id for m in relevant})
+    async with views.writing(customers) as shown:
+        async with begin() as work:
+            new = await work.take_new(relevant)
+            processes = await work.load(m.body.order_id for m in relevant)
+            outgoing: list[Emitted] = []
+            for message in new:
+                process = processes.get(message.body.order_id)
+                if process is None:
+                    raise PoisonError(f"{message.kind.__name__} for an unknown order")
+                process.traceparent = process.traceparent or message.traceparent
+                reason = getattr(message.body, "reason", None)
+                decision = decide(process.saga, message.kind, clock(), reason=reason)
+                outgoing += _carry_out(process, decision, clock())
+            touched = {m.body.order_id for m in new}
+            await _finish(work, [p for i, p in processes.items() if i in touched], outgoing)
+        shown.update(show(process.order for process in processes.values()))
 
 
-async def ask_again(begin: UnitOfWorkFactory, clock: Clock, limit: int = 500) -> int:
+async def ask_again(begin: UnitOfWorkFactory, clock: Clock, limit: int = 500, *, views: OrderViews = UNSEEN) -> int:
     """Send the current step again for sagas that waited too long; answer how many."""
     async with begin() as work:
-        processes = list((await work.load_due(clock(), limit)).values())
-        outgoing: list[Emitted] = []
-        for process in processes:
-            metrics.SAGA_TIMEOUTS.labels(process.saga.state).inc()
-            outgoing += _carry_out(process, time_out(process.saga, clock()), clock())
-        if processes:
-            await _finish(work, processes, outgoing)
-        return len(processes)
+        due = {i: process.order.customer_id for i, process in (await work.load_due(clock(), limit)).items()}
+    if not due:
+        return 0
+    async with views.writing(due) as shown:
+        async with begin() as work:
+            processes = await work.load(due)
+            late = [p for p in processes.values() if p.saga.deadline is not None and p.saga.deadline <= clock()]
+            outgoing: list[Emitted] = []
+            for process in late:
+                metrics.SAGA_TIMEOUTS.labels(process.saga.state).inc()
+                outgoing += _carry_out(process, time_out(process.saga, clock()), clock())
+            await _finish(work, late, outgoing)
+        shown.update(show(process.order for process in processes.values()))
+    return len(late)
 
 
 HEARD = frozenset(

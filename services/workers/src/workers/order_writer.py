@@ -11,6 +11,6 @@ from workers.worker import ConsumingWorker
 
 
 def build(resources: Resources) -> ConsumingWorker:
-    apply = partial(write_orders, unit_of_work(resources.engine, "order_writer"), utc_now)
+    apply = partial(write_orders, unit_of_work(resources.engine, "order_writer"), utc_now, views=resources.views)
     on_poison = partial(remember_dead_orders, resources.engine)
     return ConsumingWorker(resources.consumer("order_writer", [Topic.ORDERS_COMMANDS], apply, on_poison))

@@ -7,9 +7,13 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from common.cache import RedisCache
+from common.cache_writer import CacheWriter
 from common.kafka.consumer import Apply, BatchConsumer, OnPoison
 from common.kafka.publisher import Publisher
 from common.postgres import create_engine
+from common.redis_client import create_redis
+from orders.adapters.view import OrderViews
 from workers.settings import WorkersSettings
 
 
@@ -18,6 +22,7 @@ class Resources:
     settings: WorkersSettings
     engine: AsyncEngine
     publisher: Publisher
+    views: OrderViews
 
     def consumer(self, group: str, topics: list[str], apply: Apply, on_poison: OnPoison | None = None) -> BatchConsumer:
         return BatchConsumer(
@@ -35,12 +40,14 @@ class Resources:
 async def open_resources(settings: WorkersSettings, name: str) -> AsyncGenerator[Resources]:
     publisher = Publisher(settings.kafka_bootstrap_servers, idempotence=settings.kafka_enable_idempotence)
     engine = create_engine(settings.database_url.get_secret_value(), application_name=name)
+    redis = create_redis(settings.redis_url.get_secret_value())
     try:
         await publisher.start()
-        yield Resources(settings, engine, publisher)
+        yield Resources(settings, engine, publisher, OrderViews(CacheWriter(RedisCache(redis))))
     finally:
         await publisher.stop()
         await engine.dispose()
+        await redis.aclose()
 
 
 def utc_now() -> datetime:

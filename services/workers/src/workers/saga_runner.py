@@ -14,5 +14,7 @@ TIMER_INTERVAL_S = 1.0
 
 def build(resources: Resources) -> ConsumingWorker:
     begin = unit_of_work(resources.engine, "saga_runner")
-    consumer = resources.consumer("saga_runner", [*TOPICS], partial(advance_sagas, begin, utc_now))
-    return ConsumingWorker(consumer, [Timer(TIMER_INTERVAL_S, partial(ask_again, begin, utc_now))])
+    advance = partial(advance_sagas, begin, utc_now, views=resources.views)
+    again = partial(ask_again, begin, utc_now, views=resources.views)
+    consumer = resources.consumer("saga_runner", [*TOPICS], advance)
+    return ConsumingWorker(consumer, [Timer(TIMER_INTERVAL_S, again)])

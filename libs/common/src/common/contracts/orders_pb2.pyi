@@ -7,12 +7,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetOrderRequest(_message.Message):
-    __slots__ = ("order_id", "customer_id")
+    __slots__ = ("order_id", "customer_id", "lease")
     ORDER_ID_FIELD_NUMBER: _ClassVar[int]
     CUSTOMER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     order_id: str
     customer_id: str
-    def __init__(self, order_id: _Optional[str] = ..., customer_id: _Optional[str] = ...) -> None: ...
+    lease: str
+    def __init__(self, order_id: _Optional[str] = ..., customer_id: _Optional[str] = ..., lease: _Optional[str] = ...) -> None: ...
+
+class GetOrderReply(_message.Message):
+    __slots__ = ("version", "view", "died_at_ms")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    DIED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    view: bytes
+    died_at_ms: int
+    def __init__(self, version: _Optional[int] = ..., view: _Optional[bytes] = ..., died_at_ms: _Optional[int] = ...) -> None: ...
 
 class ListOrdersRequest(_message.Message):
     __slots__ = ("customer_id", "status", "limit", "cursor")

@@ -37,7 +37,7 @@ class OrdersStub:
         self.GetOrder = channel.unary_unary(
                 '/headrace.orders.v1.Orders/GetOrder',
                 request_serializer=common_dot_contracts_dot_orders__pb2.GetOrderRequest.SerializeToString,
-                response_deserializer=common_dot_contracts_dot_orders__pb2.Order.FromString,
+                response_deserializer=common_dot_contracts_dot_orders__pb2.GetOrderReply.FromString,
                 _registered_method=True)
         self.ListOrders = channel.unary_unary(
                 '/headrace.orders.v1.Orders/ListOrders',
@@ -69,7 +69,7 @@ def add_OrdersServicer_to_server(servicer, server):
             'GetOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOrder,
                     request_deserializer=common_dot_contracts_dot_orders__pb2.GetOrderRequest.FromString,
-                    response_serializer=common_dot_contracts_dot_orders__pb2.Order.SerializeToString,
+                    response_serializer=common_dot_contracts_dot_orders__pb2.GetOrderReply.SerializeToString,
             ),
             'ListOrders': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOrders,
@@ -103,7 +103,7 @@ class Orders:
             target,
             '/headrace.orders.v1.Orders/GetOrder',
             common_dot_contracts_dot_orders__pb2.GetOrderRequest.SerializeToString,
-            common_dot_contracts_dot_orders__pb2.Order.FromString,
+            common_dot_contracts_dot_orders__pb2.GetOrderReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,6 +14,7 @@ from common.contracts import orders_pb2 as pb
 from common.contracts import orders_pb2_grpc
 from common.errors import InfrastructureError
 from gateway.problems import BAD_CURSOR, Problem
+from gateway.reads import View
 from gateway.schemas import LineView, OrderPage, OrderView, links_to
 
 _OPTIONS = [
@@ -24,20 +25,22 @@ _OPTIONS = [
 
 
 class GrpcOrders:
-    """The OrdersReader of gateway.routes."""
+    """The OrdersReader of gateway.routes and the ViewReader of gateway.reads."""
 
     def __init__(self, channel: grpc.aio.Channel, *, deadline_s: float = 2.0) -> None:
         self._stub: Any = orders_pb2_grpc.OrdersStub(channel)
         self._deadline_s = deadline_s
 
-    async def get(self, order_id: UUID, customer_id: str) -> OrderView | None:
-        request = pb.GetOrderRequest(order_id=str(order_id), customer_id=customer_id)
+    async def view(self, order_id: UUID, customer_id: str, lease: str) -> View | None:
+        request = pb.GetOrderRequest(order_id=str(order_id), customer_id=customer_id, lease=lease)
         try:
-            return _view(await self._stub.GetOrder(request, timeout=self._deadline_s))
+            reply: pb.GetOrderReply = await self._stub.GetOrder(request, timeout=self._deadline_s)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise _away(error) from error
+        died_at = datetime.fromtimestamp(reply.died_at_ms / 1000, UTC) if reply.died_at_ms else None
+        return View(reply.version, reply.view, died_at)
 
     async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
         request = pb.ListOrdersRequest(customer_id=customer_id, status=status or "", limit=limit, cursor=cursor or "")
