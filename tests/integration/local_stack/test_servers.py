@@ -7,8 +7,8 @@ from pathlib import Path
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # pyright: ignore[reportMissingTypeStubs]
-from eventually import eventually
 
+from eventually import eventually
 from local_stack import servers
 from local_stack.network import first_line, free_ports
 from local_stack.process import State

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -15,10 +15,12 @@ from common.errors import SettingsError
 from common.kafka.publisher import Publisher
 from common.kafka.reader import TopicReader
 from common.lifecycle import load_settings, run
+from common.resilience.token_bucket import Limit
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
 from common.telemetry.tracing import configure_tracing, shutdown_tracing
 from gateway.accept import Acceptor
+from gateway.adapters.door_store import RedisDoorStore
 from gateway.adapters.markers import RedisMarkers, create_redis
 from gateway.adapters.orders_client import GrpcOrders, create_channel
 from gateway.app import create_app
@@ -28,6 +30,7 @@ from gateway.routes import Routes
 from gateway.settings import GatewaySettings
 
 ACK_TIMEOUT_S = 2.0
+HEAL_INTERVAL_S = 1.0
 FINISH_REQUESTS_S = 8
 LEAVE_KAFKA_S = 3
 
@@ -36,9 +39,10 @@ LEAVE_KAFKA_S = 3
 class Gateway:
     app: FastAPI
     catalog_complete: asyncio.Event
+    publisher: Publisher
 
     def ready(self) -> bool:
-        return self.catalog_complete.is_set()
+        return self.catalog_complete.is_set() and self.publisher.healthy
 
 
 def main() -> None:
@@ -73,7 +77,9 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         redis = await stack.enter_async_context(create_redis(settings.redis_url.get_secret_value()))
         channel = await stack.enter_async_context(create_channel(settings.orders_grpc_target))
         markers = RedisMarkers(redis)
-        acceptor = Acceptor(publisher, markers)
+        limit = Limit(settings.rate_burst, settings.rate_per_s)
+        acceptor = Acceptor(publisher, RedisDoorStore(redis, limit, replicas=settings.replicas))
+        await stack.enter_async_context(_beside(markers.keep_epoch))
         await stack.enter_async_context(acceptor.running())
         catalog = Catalog()
         complete = await stack.enter_async_context(_reading(catalog, settings))
@@ -83,8 +89,31 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
             markers=markers,
             orders=GrpcOrders(channel),
             catalog=catalog,
+            limit=limit,
         )
-        yield Gateway(create_app(routes, ready=complete.is_set), complete)
+        await stack.enter_async_context(_beside(lambda: _healing(publisher)))
+        app = create_app(routes, ready=lambda: complete.is_set() and publisher.healthy)
+        yield Gateway(app, complete, publisher)
+
+
+async def _healing(publisher: Publisher) -> None:
+    """A gateway that is not ready gets no calls, so no publish would notice that the producer died."""
+    while True:
+        await asyncio.sleep(HEAL_INTERVAL_S)
+        await publisher.heal()
+
+
+@asynccontextmanager
+async def _beside(work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Endless work beside the block, cancelled at its end."""
+
+    async def forever() -> None:
+        await work()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(forever())
+        yield
+        task.cancel()
 
 
 def _public_key(settings: GatewaySettings) -> Ed25519PublicKey:

@@ -27,6 +27,9 @@ class GatewaySettings(BaseSettings):
     kafka_fetch_max_wait_ms: int = Field(
         500, validation_alias="KAFKA_FETCH_MAX_WAIT_MS", description="how long the broker may hold an empty fetch"
     )
+    rate_burst: int = Field(50, ge=1, description="calls that a customer may make at once")
+    rate_per_s: float = Field(100, gt=0, description="calls per second that a customer may make in the long run")
+    replicas: int = Field(1, ge=1, description="gateways beside each other; each grants its share when Redis is away")
     redis_url: SecretStr = Field(validation_alias="REDIS_URL", description="redis://host:port/0")
     admin_port: int = Field(9100, validation_alias="ADMIN_PORT", description="port of /livez, /readyz and /metrics")
     log_format: LogFormat = Field("json", validation_alias="LOG_FORMAT", description="json or console")
