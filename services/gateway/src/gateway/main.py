@@ -21,10 +21,11 @@ from common.telemetry.logging import configure_logging
 from common.telemetry.tracing import configure_tracing, shutdown_tracing
 from gateway.accept import Acceptor
 from gateway.adapters.door_store import RedisDoorStore
+from gateway.adapters.jwks import Jwks, LearnKeys, kid_of
 from gateway.adapters.markers import RedisMarkers, create_redis
 from gateway.adapters.orders_client import GrpcOrders, create_channel
 from gateway.app import create_app
-from gateway.auth import Authenticator, load_public_key
+from gateway.auth import Authenticator, KeyFor, load_public_key
 from gateway.catalog import Catalog
 from gateway.routes import Routes
 from gateway.settings import GatewaySettings
@@ -67,7 +68,8 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 @asynccontextmanager
 async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
     """Open the clients, start the tasks, put the app on top. It is ready once the copy of the catalog is complete."""
-    public_key = _public_key(settings)
+    jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
+    public_key = _public_key(settings) if jwks is None else _key_by(jwks)
     async with AsyncExitStack() as stack:
         publisher = Publisher(
             settings.kafka_bootstrap_servers, idempotence=settings.kafka_enable_idempotence, ack_timeout_s=ACK_TIMEOUT_S
@@ -93,6 +95,9 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         )
         await stack.enter_async_context(_beside(lambda: _healing(publisher)))
         app = create_app(routes, ready=lambda: complete.is_set() and publisher.healthy)
+        if jwks is not None:
+            await stack.enter_async_context(_beside(jwks.keep_fresh))
+            app.add_middleware(LearnKeys, jwks=jwks)
         yield Gateway(app, complete, publisher)
 
 
@@ -116,7 +121,17 @@ async def _beside(work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
         task.cancel()
 
 
+def _key_by(jwks: Jwks) -> KeyFor:
+    def key_for(token: str) -> Ed25519PublicKey | None:
+        kid = kid_of(token)
+        return None if kid is None else jwks.key(kid)
+
+    return key_for
+
+
 def _public_key(settings: GatewaySettings) -> Ed25519PublicKey:
+    if settings.jwt_public_key_file is None:
+        raise SettingsError("setting GATEWAY_JWT_PUBLIC_KEY_FILE or GATEWAY_JWKS_URL: one of them is needed")
     try:
         return load_public_key(settings.jwt_public_key_file.read_bytes())
     except OSError as error:

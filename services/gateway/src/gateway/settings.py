@@ -17,7 +17,12 @@ class GatewaySettings(BaseSettings):
         None, description="descriptor of an inherited listening socket; it wins over host and port"
     )
     orders_grpc_target: str = Field(description="host:port of the orders service")
-    jwt_public_key_file: Path = Field(description="PEM file with the Ed25519 key that verifies tokens")
+    jwt_public_key_file: Path | None = Field(
+        None, description="PEM file with the Ed25519 key that verifies tokens; this or the JWKS is needed"
+    )
+    jwks_url: str | None = Field(
+        None, pattern="^https?://", description="where the issuer publishes its keys; it wins over the file"
+    )
     jwt_issuer: str = Field("headrace-dev", description="the `iss` that a token must carry")
     jwt_audience: str = Field("headrace", description="the `aud` that a token must carry")
     kafka_bootstrap_servers: str = Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,…]")
