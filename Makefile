@@ -9,7 +9,7 @@ FILE ?= deploy/demo/data/cdnow.csv
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test check-readme env-example proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test check-readme env-example openapi fuzz proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,14 @@ check-readme: .venv/.dev ## Run every command of the README and compare what it 
 
 env-example: .venv/.dev ## Generate .env.example from the settings classes
 	@$(PY) deploy/env_example.py > .env.example
+
+openapi: .venv/.dev ## Generate docs/openapi.json from the gateway
+	@$(PY) deploy/openapi.py > docs/openapi.json
+
+fuzz: .venv/.dev ## Schemathesis over the running stack (make up): at least 5,000 generated calls
+	@. .run/stack.env && .venv/bin/schemathesis run docs/openapi.json --url $$GATEWAY_URL \
+		--header "Authorization: Bearer $$($(PY) -m local_stack token fuzz)" --max-examples $(or $(EXAMPLES),1500) \
+		--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
 
 proto: .venv/.dev ## Generate the gRPC code from orders.proto
 	@cd libs/common/src && ../../../$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. common/contracts/orders.proto

@@ -24,7 +24,7 @@ from local_stack.servers import broker, redis_url, valkey
 from local_stack.supervisor import supervised
 from unit.gateway.fakes import AUDIENCE, ISSUER, ONE_CD, PRIVATE_KEY, bearer
 
-REQUIRED = {"GATEWAY_ORDERS_GRPC_TARGET", "GATEWAY_JWT_PUBLIC_KEY_FILE", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL"}
+REQUIRED = {"GATEWAY_ORDERS_GRPC_TARGET", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL"}
 
 
 async def test_it_serves_on_an_inherited_socket_and_exits_0_on_sigterm(tmp_path: Path) -> None:

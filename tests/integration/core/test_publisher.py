@@ -104,6 +104,45 @@ async def test_a_frozen_broker_makes_it_unknown_in_bounded_time_and_the_record_m
     await publisher.stop()
 
 
+async def test_a_producer_whose_sender_died_is_replaced(servers: Addresses, topic: str) -> None:
+    """Trap 4: without that, every send hangs until the process is restarted."""
+    publisher = Publisher(servers.kafka_bootstrap_servers, idempotence=False, ack_timeout_s=1)
+    await publisher.start()
+    sender: asyncio.Task[None] = publisher._producer._sender.sender_task  # pyright: ignore[reportPrivateUsage]
+    sender.cancel()
+    await asyncio.wait({sender})
+    assert not publisher.healthy
+
+    assert await publisher.publish([record(topic, "a")]) == [Outcome.ACKED]
+
+    assert publisher.healthy
+    await publisher.stop()
+
+
+async def test_a_producer_that_gets_no_ack_for_too_long_is_replaced_once_the_broker_is_back(
+    own_broker: OwnBroker,
+) -> None:
+    publisher = Publisher(own_broker.bootstrap_servers, idempotence=False, ack_timeout_s=0.3, rebuild_after_s=0.2)
+    await publisher.start()
+    assert await publisher.publish([outgoing(place_order())]) == [Outcome.ACKED]
+
+    own_broker.freeze()
+    assert await publisher.publish([outgoing(place_order())]) == [Outcome.UNKNOWN]
+    await eventually(lambda: not publisher.healthy, within=5)
+    await publisher.heal()  # in vain: there is no broker to build it on
+    still_unhealthy = not publisher.healthy
+    own_broker.thaw()
+
+    async def healed() -> bool:
+        await publisher.heal()
+        return publisher.healthy
+
+    await eventually(healed, within=15)
+    assert still_unhealthy
+    assert await publisher.publish([outgoing(place_order())]) == [Outcome.ACKED]
+    await publisher.stop()
+
+
 async def test_a_broker_that_is_away_at_the_start_is_infrastructure() -> None:
     publisher = Publisher("127.0.0.1:1", idempotence=False)
 

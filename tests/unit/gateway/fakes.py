@@ -21,10 +21,12 @@ from common.contracts.topics import Topic
 from common.errors import InfrastructureError
 from common.kafka.publisher import Outcome
 from common.records import OutgoingRecord, Record
-from gateway.accept import Acceptor, Marker
+from common.resilience.token_bucket import Limit, LocalBuckets
+from gateway.accept import Acceptor
 from gateway.app import create_app
 from gateway.auth import Authenticator
 from gateway.catalog import Catalog
+from gateway.idempotency import Admission, Call, DoorStore, Marker, Verdict
 from gateway.problems import BAD_CURSOR, Problem
 from gateway.reads import Missing, Reads, View
 from gateway.routes import Routes
@@ -33,6 +35,7 @@ from gateway.schemas import OrderPage, OrderView
 ISSUER = "test-issuer"
 AUDIENCE = "test-audience"
 PRIVATE_KEY = Ed25519PrivateKey.generate()
+LIMIT = Limit(100, 100)
 ONE_CD = {"currency": "USD", "lines": [{"sku": "cd-1", "quantity": 1}]}
 
 
@@ -67,20 +70,73 @@ class FakePublisher:
         return [self.outcome] * len(records)
 
 
-class FakeMarkers:
-    def __init__(self) -> None:
-        self.away = False
-        self.markers: dict[UUID, Marker] = {}
+@dataclass
+class _Claim:
+    state: str
+    fingerprint: str
+    attempt: str
+    until: float
 
-    async def remember(self, markers: Sequence[Marker]) -> None:
-        if not self.away:
-            self.markers.update({marker.order_id: marker for marker in markers})
+
+class FakeStore:
+    """Buckets, claims and markers: the DoorStore and the MarkerStore. `now` is its clock, in seconds."""
+
+    def __init__(self, limit: Limit = LIMIT) -> None:
+        self.away = False
+        self.now = 1_000.0
+        self.markers: dict[UUID, Marker] = {}
+        self._claims: dict[UUID, _Claim] = {}
+        self._buckets = LocalBuckets(limit, clock=lambda: self.now)
+
+    def forget(self) -> None:
+        """Redis was restarted, empty."""
+        self.markers.clear()
+        self._claims.clear()
+
+    async def admit(self, calls: Sequence[Call]) -> list[Admission]:
+        return [self._admit(call) for call in calls]
+
+    async def settle(self, settled: Sequence[tuple[Call, Outcome]]) -> None:
+        if self.away:
+            return
+        for call, outcome in settled:
+            if call.fingerprint:
+                self._settle(call, outcome)
+            if call.marker and outcome is Outcome.ACKED:
+                self.markers.setdefault(call.order_id, call.marker)
 
     async def find(self, order_id: UUID, customer_id: str) -> Marker | None:
         if self.away:
             raise InfrastructureError("fake markers are away")
         marker = self.markers.get(order_id)
         return marker if marker and marker.customer_id == customer_id else None
+
+    def _admit(self, call: Call) -> Admission:
+        wait_us = 0 if call.free else self._buckets.take(call.customer_id)
+        if wait_us:
+            return Admission(Verdict.LIMITED, wait_us / 1e6)
+        if self.away or not call.fingerprint:
+            return Admission(Verdict.NEW)
+        claim = self._claims.get(call.order_id)
+        if claim is None or claim.until <= self.now:
+            self._claims[call.order_id] = _Claim("p", call.fingerprint, call.attempt, self.now + 5)
+            return Admission(Verdict.NEW)
+        if claim.fingerprint != call.fingerprint:
+            return Admission(Verdict.CONFLICT)
+        return Admission({"p": Verdict.IN_FLIGHT, "u": Verdict.UNKNOWN, "a": Verdict.REPLAYED}[claim.state])
+
+    def _settle(self, call: Call, outcome: Outcome) -> None:
+        claim = self._claims.get(call.order_id)
+        if claim is not None and claim.until <= self.now:
+            claim = None
+        mine = claim is not None and (claim.state, claim.attempt) == ("p", call.attempt)
+        if outcome is Outcome.ACKED:
+            if claim is None or claim.state != "a":
+                self._claims[call.order_id] = _Claim("a", call.fingerprint, "", self.now + 86_400)
+        elif mine and outcome is Outcome.REFUSED:
+            del self._claims[call.order_id]
+        elif mine:
+            self._claims[call.order_id] = _Claim("u", call.fingerprint, call.attempt, self.now + 5)
 
 
 class NoCachedViews:
@@ -121,7 +177,7 @@ class Door:
     http: httpx.AsyncClient
     catalog: Catalog
     publisher: FakePublisher = field(default_factory=FakePublisher)
-    markers: FakeMarkers = field(default_factory=FakeMarkers)
+    markers: FakeStore = field(default_factory=FakeStore)
     orders: FakeOrders = field(default_factory=FakeOrders)
 
     async def place(self, order: object = ONE_CD, *, customer: str = "alice", **headers: str) -> httpx.Response:
@@ -143,10 +199,12 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(*, capacity: int = 100, ready: bool = True) -> AsyncGenerator[Door]:
-    publisher, markers, orders, catalog = FakePublisher(), FakeMarkers(), FakeOrders(), Catalog()
+async def open_door(
+    *, capacity: int = 100, ready: bool = True, limit: Limit = LIMIT, store: DoorStore | None = None
+) -> AsyncGenerator[Door]:
+    publisher, markers, orders, catalog = FakePublisher(), FakeStore(limit), FakeOrders(), Catalog()
     catalog.update([item_record("cd-1", 1_177), item_record("cd-2", 2_999), item_record("eur-1", 500, currency="EUR")])
-    acceptor = Acceptor(publisher, markers, capacity=capacity)
+    acceptor = Acceptor(publisher, store or markers, capacity=capacity)
     reads = Reads(NoCachedViews(), orders)
     routes = Routes(
         authenticator=Authenticator(PRIVATE_KEY.public_key(), issuer=ISSUER, audience=AUDIENCE),
@@ -155,6 +213,7 @@ async def open_door(*, capacity: int = 100, ready: bool = True) -> AsyncGenerato
         reads=reads,
         orders=orders,
         catalog=catalog,
+        limit=limit,
     )
     app = create_app(routes, ready=lambda: ready)
     transport = httpx.ASGITransport(app)

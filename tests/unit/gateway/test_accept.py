@@ -9,26 +9,28 @@ import pytest
 
 from common.kafka.publisher import Outcome
 from common.records import OutgoingRecord
-from gateway.accept import Acceptor, Marker
-from unit.gateway.fakes import FakeMarkers, FakePublisher
+from gateway.accept import Acceptor
+from gateway.idempotency import Call, Marker, Verdict
+from unit.gateway.fakes import FakePublisher, FakeStore
 
 
 def record(key: str) -> OutgoingRecord:
     return OutgoingRecord("orders.commands", key.encode(), b"{}", [])
 
 
-def marker(order_id: UUID) -> Marker:
-    return Marker(order_id, "alice", datetime.now(UTC))
+def call(order_id: UUID | None = None) -> Call:
+    order_id = order_id or uuid4()
+    return Call("alice", order_id, "attempt", marker=Marker(order_id, "alice", datetime.now(UTC)))
 
 
 async def test_requests_of_one_tick_are_one_publish() -> None:
     publisher = FakePublisher()
-    acceptor = Acceptor(publisher, FakeMarkers())
+    acceptor = Acceptor(publisher, FakeStore())
 
     async with acceptor.running():
-        outcomes = await asyncio.gather(*(acceptor.accept(record(str(n))) for n in range(50)))
+        outcomes = await asyncio.gather(*(acceptor.accept(record(str(n)), call()) for n in range(50)))
 
-    assert outcomes == [Outcome.ACKED] * 50
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.ACCEPTED] * 50
     assert [len(batch) for batch in publisher.batches] == [50]
 
 
@@ -37,35 +39,35 @@ async def test_each_request_gets_the_outcome_of_its_own_record() -> None:
         async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
             return [Outcome((r.key or b"").decode()) for r in records]
 
-    markers = FakeMarkers()
+    markers = FakeStore()
     acceptor = Acceptor(Mixed(), markers)
     ids = [uuid4() for _ in range(3)]
 
     async with acceptor.running():
-        asked = [acceptor.accept(record(o.value), marker(i)) for o, i in zip(Outcome, ids, strict=True)]
+        asked = [acceptor.accept(record(o.value), call(i)) for o, i in zip(Outcome, ids, strict=True)]
         outcomes = await asyncio.gather(*asked)
 
-    assert outcomes == [Outcome.ACKED, Outcome.REFUSED, Outcome.UNKNOWN]
+    assert [o.verdict for o in outcomes] == [Verdict.ACCEPTED, Verdict.REFUSED, Verdict.UNKNOWN]
     assert set(markers.markers) == {ids[0]}  # only what was acked is remembered
 
 
 async def test_the_marker_is_there_before_the_answer() -> None:
-    markers = FakeMarkers()
+    markers = FakeStore()
     acceptor = Acceptor(FakePublisher(), markers)
     order_id = uuid4()
 
     async with acceptor.running():
-        await acceptor.accept(record("a"), marker(order_id))
+        await acceptor.accept(record("a"), call(order_id))
         assert order_id in markers.markers
 
 
 async def test_a_cancelled_request_takes_nobody_with_it() -> None:
     publisher = FakePublisher()
     publisher.gate.clear()
-    acceptor = Acceptor(publisher, FakeMarkers(), capacity=2)
+    acceptor = Acceptor(publisher, FakeStore(), capacity=2)
 
     async with acceptor.running(), asyncio.TaskGroup() as tasks:
-        cancelled, other = (tasks.create_task(acceptor.accept(record(key))) for key in "ab")
+        cancelled, other = (tasks.create_task(acceptor.accept(record(key), call())) for key in "ab")
         await publisher.called.wait()
         assert acceptor.full()
         cancelled.cancel()
@@ -74,46 +76,46 @@ async def test_a_cancelled_request_takes_nobody_with_it() -> None:
         publisher.gate.set()
 
     assert cancelled.cancelled()
-    assert other.result() is Outcome.ACKED
+    assert other.result().verdict is Verdict.ACCEPTED
     assert [len(batch) for batch in publisher.batches] == [2]
 
 
 async def test_nobody_waits_behind_a_broker_that_stands_still() -> None:
     publisher = FakePublisher()
     publisher.gate.clear()
-    acceptor = Acceptor(publisher, FakeMarkers(), max_in_flight=1, queue_deadline_s=0.01)
+    acceptor = Acceptor(publisher, FakeStore(), max_in_flight=1, queue_deadline_s=0.01)
 
     async with acceptor.running(), asyncio.TaskGroup() as tasks:
-        stuck = tasks.create_task(acceptor.accept(record("stuck")))
+        stuck = tasks.create_task(acceptor.accept(record("stuck"), call()))
         await publisher.called.wait()
 
-        behind = await acceptor.accept(record("behind"))
+        behind = await acceptor.accept(record("behind"), call())
         publisher.gate.set()
 
-    assert behind is Outcome.REFUSED
-    assert stuck.result() is Outcome.ACKED
+    assert behind.verdict is Verdict.REFUSED
+    assert stuck.result().verdict is Verdict.ACCEPTED
     assert [r.key for r in publisher.records] == [b"stuck"]  # refused means surely not written
 
 
 async def test_slow_markers_do_not_hold_up_the_log() -> None:
-    class Slow(FakeMarkers):
+    class Slow(FakeStore):
         def __init__(self) -> None:
             super().__init__()
             self.gate = asyncio.Event()
 
-        async def remember(self, markers: Sequence[Marker]) -> None:
+        async def settle(self, settled: Sequence[tuple[Call, Outcome]]) -> None:
             await self.gate.wait()
 
     publisher, markers = FakePublisher(), Slow()
     acceptor = Acceptor(publisher, markers, max_in_flight=1, queue_deadline_s=0.01)
 
     async with acceptor.running(), asyncio.TaskGroup() as tasks:
-        tasks.create_task(acceptor.accept(record("a"), marker(uuid4())))
+        tasks.create_task(acceptor.accept(record("a"), call()))
         await publisher.called.wait()
-        second = await acceptor.accept(record("b"))
+        second = await acceptor.accept(record("b"), Call("alice", uuid4(), "attempt"))  # nothing to settle
         markers.gate.set()
 
-    assert second is Outcome.ACKED
+    assert second.verdict is Verdict.ACCEPTED
 
 
 async def test_a_publisher_that_breaks_ends_the_process_and_leaves_nobody_waiting() -> None:
@@ -121,11 +123,11 @@ async def test_a_publisher_that_breaks_ends_the_process_and_leaves_nobody_waitin
         async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
             raise RuntimeError("a bug")
 
-    acceptor = Acceptor(Broken(), FakeMarkers())
-    outcomes: list[Outcome] = []
+    acceptor = Acceptor(Broken(), FakeStore())
+    outcomes: list[Verdict] = []
 
     async def ask() -> None:
-        outcomes.append(await acceptor.accept(record("a")))
+        outcomes.append((await acceptor.accept(record("a"), call())).verdict)
 
     async def serve() -> None:
         async with acceptor.running():
@@ -136,20 +138,20 @@ async def test_a_publisher_that_breaks_ends_the_process_and_leaves_nobody_waitin
         await serve()
 
     assert failure.group_contains(RuntimeError, match="a bug")
-    assert outcomes == [Outcome.UNKNOWN]
+    assert outcomes == [Verdict.UNKNOWN]
 
 
 async def test_the_end_waits_for_what_is_in_flight() -> None:
     publisher = FakePublisher()
     publisher.gate.clear()
-    acceptor = Acceptor(publisher, FakeMarkers())
+    acceptor = Acceptor(publisher, FakeStore())
 
     async with asyncio.TaskGroup() as tasks, acceptor.running():
-        asked = tasks.create_task(acceptor.accept(record("a")))
+        asked = tasks.create_task(acceptor.accept(record("a"), call()))
         await publisher.called.wait()
         tasks.create_task(_open(publisher))
 
-    assert asked.result() is Outcome.ACKED
+    assert asked.result().verdict is Verdict.ACCEPTED
 
 
 async def _open(publisher: FakePublisher) -> None:

@@ -78,10 +78,12 @@ async def test_every_status_is_documented(door: Door) -> None:
         for method, operation in operations.items()
     }
     assert document["openapi"].startswith("3.1")
-    assert documented["post /v1/orders"] == {"202", "400", "401", "403", "405", "413", "415", "422", "503"}
+    assert documented["post /v1/orders"] == {
+        *("202", "400", "401", "403", "405", "409", "413", "415", "422", "429", "503")
+    }
     assert documented["get /v1/orders"] == {"200", "400", "401", "403", "405", "422", "503"}
     assert documented["get /v1/orders/{order_id}"] == {"200", "304", "401", "403", "404", "405", "503"}
-    assert documented["post /v1/orders/{order_id}/cancel"] == {"202", "401", "403", "404", "405", "503"}
+    assert documented["post /v1/orders/{order_id}/cancel"] == {"202", "401", "403", "404", "405", "429", "503"}
     assert documented["get /v1/catalog"] == {"200", "405", "422"}
 
 
@@ -93,7 +95,7 @@ async def test_the_body_and_the_key_are_documented(door: Door) -> None:
     assert [parameter["name"] for parameter in place["parameters"]] == ["idempotency-key"]
     assert place["security"] == [{"HTTPBearer": []}]
     assert "application/problem+json" in place["responses"]["422"]["content"]
-    assert set(place["responses"]["202"]["headers"]) == {"Location", "Retry-After"}
+    assert set(place["responses"]["202"]["headers"]) == {"Location", "Retry-After", "Idempotent-Replayed"}
 
 
 async def test_the_documentation_is_served(door: Door) -> None:

@@ -125,7 +125,7 @@ async def test_when_too_many_wait_the_next_is_refused_unread() -> None:
 
     assert second.status_code == 503
     assert second.json()["type"] == "urn:problem:overloaded"
-    assert second.headers["retry-after"] == "1"
+    assert second.headers["retry-after"] in ("1", "2", "3")
     assert first.result().status_code == 202
 
 

@@ -1,11 +1,12 @@
 """Accept: many requests, one write to the log (group commit).
 
-Problem: waiting for the broker once per request costs more than the request itself.
-Rule: requests put their record in a list and wait; every tick one publish takes all of the list; each request gets the
-fate of its own record. The accepted markers of a flush go to Redis together, after the ack and before the answers.
-Guarantees: ACKED is only ever said after the broker's ack. A request that is cancelled takes nobody with it.
-Limits: `capacity` requests wait at most; a record waits `queue_deadline_s` at most before it is published, else it is
-REFUSED: surely not written. One tick (2 ms) is added to every request.
+Problem: waiting for the broker, or for Redis, once per request costs more than the request itself.
+Rule: requests put their record in a list and wait; every tick takes all of the list. One call asks the store for tokens
+and claims, one publish takes what was admitted, one call settles claims and markers; then each request gets the fate of
+its own record.
+Guarantees: ACCEPTED is only ever said after the broker's ack. A request that is cancelled takes nobody with it.
+Limits: `capacity` requests and `capacity_bytes` of records wait at most; an admitted record waits `queue_deadline_s` at
+most before it is published, else it is REFUSED: surely not written. One tick (2 ms) is added to every request.
 Source: group commit, DeWitt et al. 1984.
 """
 
@@ -13,21 +14,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from common.kafka.publisher import Outcome
 from common.records import OutgoingRecord
+from gateway.idempotency import Admission, Call, DoorStore, Marker, Verdict
 
-
-@dataclass(frozen=True, slots=True)
-class Marker:
-    """Says that an order was accepted, until Postgres can say it."""
-
-    order_id: UUID
-    customer_id: str
-    accepted_at: datetime
+_VERDICT_OF = {
+    Outcome.ACKED: Admission(Verdict.ACCEPTED),
+    Outcome.REFUSED: Admission(Verdict.REFUSED),
+    Outcome.UNKNOWN: Admission(Verdict.UNKNOWN),
+}
 
 
 class RecordPublisher(Protocol):
@@ -37,10 +35,6 @@ class RecordPublisher(Protocol):
 
 
 class MarkerStore(Protocol):
-    async def remember(self, markers: Sequence[Marker]) -> None:
-        """Best effort, bounded in time: it never raises because the store is away."""
-        ...
-
     async def find(self, order_id: UUID, customer_id: str) -> Marker | None:
         """The customer's marker of this order. Raises InfrastructureError when the store cannot say."""
         ...
@@ -49,84 +43,127 @@ class MarkerStore(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     record: OutgoingRecord
-    marker: Marker | None
-    outcome: "asyncio.Future[Outcome]"
+    call: Call
+    answer: "asyncio.Future[Admission]"
 
 
 class Acceptor:
     def __init__(
         self,
         publisher: RecordPublisher,
-        markers: MarkerStore,
+        store: DoorStore,
         *,
         capacity: int = 5_000,
+        capacity_bytes: int = 32 * 1024 * 1024,
         tick_s: float = 0.002,
         max_in_flight: int = 4,
         queue_deadline_s: float = 0.1,
     ) -> None:
-        self._publisher, self._markers = publisher, markers
-        self._capacity, self._tick_s, self._queue_deadline_s = capacity, tick_s, queue_deadline_s
+        self._publisher, self._store = publisher, store
+        self._capacity, self._capacity_bytes = capacity, capacity_bytes
+        self._tick_s, self._queue_deadline_s = tick_s, queue_deadline_s
         self._in_flight = asyncio.Semaphore(max_in_flight)
-        self._queue: list[_Waiting] = []
-        self._arrived = asyncio.Event()
-        self._waiting = 0
+        self._arrivals, self._admitted = _Queue(), _Queue()
+        self._waiting = self._waiting_bytes = 0
+        self._stands_still = False
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def full(self) -> bool:
-        """As many requests wait as may: refuse the next one before any work is spent on it."""
-        return self._waiting >= self._capacity
+        """As much waits as may, or the broker stands still: refuse the next one before any work is spent on it."""
+        return self._stands_still or self._waiting >= self._capacity or self._waiting_bytes >= self._capacity_bytes
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Flush for as long as the block runs; at its end, see the flushes under way to their end."""
         async with asyncio.TaskGroup() as flushes:
-            ticker = flushes.create_task(self._tick(flushes))
+            admitting = flushes.create_task(self._tick(flushes))
+            publishing = flushes.create_task(self._publish_admitted(flushes))
             yield
-            ticker.cancel()
+            await self._idle.wait()  # each step of a request is bounded in time
+            admitting.cancel()
+            publishing.cancel()
 
-    async def accept(self, record: OutgoingRecord, marker: Marker | None = None) -> Outcome:
-        """Publish with the next flush; answer what became of this record. `marker` is remembered if it was acked."""
-        waiting = _Waiting(record, marker, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
-        self._arrived.set()
+    async def accept(self, record: OutgoingRecord, call: Call) -> Admission:
+        """Take part in the next flush; answer what became of this record."""
+        waiting = _Waiting(record, call, asyncio.get_running_loop().create_future())
+        size = len(record.value or b"")
+        self._arrivals.put([waiting])
         self._waiting += 1
+        self._idle.clear()
+        self._waiting_bytes += size
         try:
-            return await waiting.outcome
+            return await waiting.answer
         finally:
             self._waiting -= 1
+            self._waiting_bytes -= size
+            if not self._waiting:
+                self._idle.set()
 
     async def _tick(self, flushes: asyncio.TaskGroup) -> None:
         while True:
-            await self._arrived.wait()
+            await self._arrivals.filled.wait()
             await asyncio.sleep(self._tick_s)
+            flushes.create_task(self._admit(self._arrivals.take()))
+
+    async def _admit(self, batch: list[_Waiting]) -> None:
+        admissions = await self._store.admit([waiting.call for waiting in batch])
+        admitted: list[_Waiting] = []
+        for waiting, admission in zip(batch, admissions, strict=True):
+            if admission.verdict is Verdict.NEW:
+                admitted.append(waiting)
+            else:
+                _answer(waiting, admission)
+        self._admitted.put(admitted)
+
+    async def _publish_admitted(self, flushes: asyncio.TaskGroup) -> None:
+        while True:
+            await self._admitted.filled.wait()
             try:
                 async with asyncio.timeout(self._queue_deadline_s):
                     await self._in_flight.acquire()
             except TimeoutError:  # the broker has stood still for that long: nobody should wait behind it
-                _answer(self._take(), Outcome.REFUSED)
+                self._stands_still = True
+                flushes.create_task(self._settle(self._admitted.take(), None))
             else:
-                flushes.create_task(self._flush(self._take()))
-
-    def _take(self) -> list[_Waiting]:
-        taken, self._queue = self._queue, []
-        self._arrived.clear()
-        return taken
+                flushes.create_task(self._flush(self._admitted.take()))
 
     async def _flush(self, batch: list[_Waiting]) -> None:
         outcomes = [Outcome.UNKNOWN] * len(batch)
         try:
-            try:
-                outcomes = await self._publisher.publish([waiting.record for waiting in batch])
-            finally:
-                self._in_flight.release()  # before the markers: a slow Redis must not hold up the log
-            acked = [w.marker for w, o in zip(batch, outcomes, strict=True) if w.marker and o is Outcome.ACKED]
-            if acked:
-                await self._markers.remember(acked)
+            outcomes = await self._publisher.publish([waiting.record for waiting in batch])
+        finally:
+            self._in_flight.release()  # before the store: a slow Redis must not hold up the log
+            self._stands_still = False
+            await self._settle(batch, outcomes)
+
+    async def _settle(self, batch: list[_Waiting], outcomes: list[Outcome] | None) -> None:
+        outcomes = outcomes or [Outcome.REFUSED] * len(batch)
+        try:
+            settled = [(w.call, o) for w, o in zip(batch, outcomes, strict=True) if w.call.marker]
+            if settled:
+                await self._store.settle(settled)
         finally:
             for waiting, outcome in zip(batch, outcomes, strict=True):
-                _answer([waiting], outcome)
+                _answer(waiting, _VERDICT_OF[outcome])
 
 
-def _answer(batch: Sequence[_Waiting], outcome: Outcome) -> None:
-    for waiting in batch:
-        if not waiting.outcome.done():  # done: its request was cancelled
-            waiting.outcome.set_result(outcome)
+class _Queue:
+    def __init__(self) -> None:
+        self._waiting: list[_Waiting] = []
+        self.filled = asyncio.Event()
+
+    def put(self, batch: list[_Waiting]) -> None:
+        self._waiting += batch
+        if self._waiting:
+            self.filled.set()
+
+    def take(self) -> list[_Waiting]:
+        taken, self._waiting = self._waiting, []
+        self.filled.clear()
+        return taken
+
+
+def _answer(waiting: _Waiting, admission: Admission) -> None:
+    if not waiting.answer.done():  # done: its request was cancelled
+        waiting.answer.set_result(admission)

@@ -25,9 +25,11 @@ _TITLES = {
     403: "The token does not allow it",
     404: "Unknown, or somebody else's",
     405: "Another method",
+    409: "The first call with this key is still in flight",
     413: "More than 64 KiB",
     415: "Not application/json in UTF-8",
     422: "Every field that is wrong",
+    429: "Over your rate",
     503: "Try again after `Retry-After`",
 }
 _bearer = Depends(HTTPBearer(auto_error=False, description="JWT, EdDSA; scopes orders:write and orders:read"))
@@ -75,7 +77,7 @@ def _add_orders(app: FastAPI, routes: Routes) -> None:
         dependencies=[_bearer, Depends(_place_order_input)],
         status_code=202,
         response_model=Accepted,
-        responses={202: _HEADERS_OF_202, **_problems(400, 401, 403, 405, 413, 415, 422, 503)},
+        responses={202: _HEADERS_OF_202, **_problems(400, 401, 403, 405, 409, 413, 415, 422, 429, 503)},
     )
     add(
         "/v1/orders",
@@ -109,7 +111,7 @@ def _add_orders(app: FastAPI, routes: Routes) -> None:
         openapi_extra=_ORDER_ID,
         status_code=202,
         response_model=Accepted,
-        responses={202: _HEADERS_OF_202, **_problems(401, 403, 404, 405, 503)},
+        responses={202: _HEADERS_OF_202, **_problems(401, 403, 404, 405, 429, 503)},
     )
 
 
@@ -158,6 +160,10 @@ _HEADERS_OF_202 = {
     "headers": {
         "Location": {"description": "where to read the order", "schema": {"type": "string"}},
         "Retry-After": {"description": "when to read it, in seconds", "schema": {"type": "integer"}},
+        "Idempotent-Replayed": {
+            "description": "`true` when the first call with this key had been accepted before",
+            "schema": {"type": "string"},
+        },
     }
 }
 _ORDER_ID = {

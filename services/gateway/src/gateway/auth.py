@@ -32,12 +32,15 @@ class Identity:
     expires_at: float
 
 
+KeyFor = Callable[[str], Ed25519PublicKey | None]  # the key of a token, or None for one that nobody knows
+
+
 class Authenticator:
     """Turns an Authorization header into a customer id, or raises the problem 401 or 403."""
 
     def __init__(
         self,
-        public_key: Ed25519PublicKey,
+        public_key: Ed25519PublicKey | KeyFor,
         *,
         issuer: str,
         audience: str,
@@ -65,10 +68,13 @@ class Authenticator:
         kind, _, token = authorization.partition(" ")
         if kind.lower() != "bearer":
             raise _invalid("The Authorization header does not carry a bearer token.")
+        key = self._public_key
+        if not isinstance(key, Ed25519PublicKey) and (key := key(token.strip())) is None:
+            raise _invalid("The token's key is not known.")
         try:
             claims: dict[str, Any] = jwt.decode(
                 token.strip(),
-                self._public_key,
+                key,
                 algorithms=["EdDSA"],
                 issuer=self._issuer,
                 audience=self._audience,

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -17,21 +17,25 @@ from common.kafka.publisher import Publisher
 from common.kafka.reader import TopicReader
 from common.lifecycle import load_settings, run
 from common.redis_client import create_redis as create_cache
+from common.resilience.token_bucket import Limit
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
 from common.telemetry.tracing import configure_tracing, shutdown_tracing
 from gateway.accept import Acceptor
+from gateway.adapters.door_store import RedisDoorStore
+from gateway.adapters.jwks import Jwks, LearnKeys, kid_of
 from gateway.adapters.markers import RedisMarkers, create_redis
 from gateway.adapters.orders_client import GrpcOrders, create_channel
 from gateway.adapters.views import CacheViews
 from gateway.app import create_app
-from gateway.auth import Authenticator, load_public_key
+from gateway.auth import Authenticator, KeyFor, load_public_key
 from gateway.catalog import Catalog
 from gateway.reads import Reads
 from gateway.routes import Routes
 from gateway.settings import GatewaySettings
 
 ACK_TIMEOUT_S = 2.0
+HEAL_INTERVAL_S = 1.0
 FINISH_REQUESTS_S = 8
 LEAVE_KAFKA_S = 3
 
@@ -40,9 +44,10 @@ LEAVE_KAFKA_S = 3
 class Gateway:
     app: FastAPI
     catalog_complete: asyncio.Event
+    publisher: Publisher
 
     def ready(self) -> bool:
-        return self.catalog_complete.is_set()
+        return self.catalog_complete.is_set() and self.publisher.healthy
 
 
 def main() -> None:
@@ -67,7 +72,8 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 @asynccontextmanager
 async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
     """Open the clients, start the tasks, put the app on top. It is ready once the copy of the catalog is complete."""
-    public_key = _public_key(settings)
+    jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
+    public_key = _public_key(settings) if jwks is None else _key_by(jwks)
     async with AsyncExitStack() as stack:
         publisher = Publisher(
             settings.kafka_bootstrap_servers, idempotence=settings.kafka_enable_idempotence, ack_timeout_s=ACK_TIMEOUT_S
@@ -81,7 +87,9 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         orders = GrpcOrders(channel)
         reads = Reads(CacheViews(RedisCache(views)), orders)
         await stack.enter_async_context(reads.running())
-        acceptor = Acceptor(publisher, markers)
+        limit = Limit(settings.rate_burst, settings.rate_per_s)
+        acceptor = Acceptor(publisher, RedisDoorStore(redis, limit, replicas=settings.replicas))
+        await stack.enter_async_context(_beside(markers.keep_epoch))
         await stack.enter_async_context(acceptor.running())
         catalog = Catalog()
         complete = await stack.enter_async_context(_reading(catalog, settings))
@@ -92,11 +100,47 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
             reads=reads,
             orders=orders,
             catalog=catalog,
+            limit=limit,
         )
-        yield Gateway(create_app(routes, ready=complete.is_set), complete)
+        await stack.enter_async_context(_beside(lambda: _healing(publisher)))
+        app = create_app(routes, ready=lambda: complete.is_set() and publisher.healthy)
+        if jwks is not None:
+            await stack.enter_async_context(_beside(jwks.keep_fresh))
+            app.add_middleware(LearnKeys, jwks=jwks)
+        yield Gateway(app, complete, publisher)
+
+
+async def _healing(publisher: Publisher) -> None:
+    """A gateway that is not ready gets no calls, so no publish would notice that the producer died."""
+    while True:
+        await asyncio.sleep(HEAL_INTERVAL_S)
+        await publisher.heal()
+
+
+@asynccontextmanager
+async def _beside(work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Endless work beside the block, cancelled at its end."""
+
+    async def forever() -> None:
+        await work()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(forever())
+        yield
+        task.cancel()
+
+
+def _key_by(jwks: Jwks) -> KeyFor:
+    def key_for(token: str) -> Ed25519PublicKey | None:
+        kid = kid_of(token)
+        return None if kid is None else jwks.key(kid)
+
+    return key_for
 
 
 def _public_key(settings: GatewaySettings) -> Ed25519PublicKey:
+    if settings.jwt_public_key_file is None:
+        raise SettingsError("setting GATEWAY_JWT_PUBLIC_KEY_FILE or GATEWAY_JWKS_URL: one of them is needed")
     try:
         return load_public_key(settings.jwt_public_key_file.read_bytes())
     except OSError as error:

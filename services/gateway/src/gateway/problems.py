@@ -39,9 +39,12 @@ UNAUTHORIZED = Kind("unauthorized", "A valid bearer token is needed", 401)
 FORBIDDEN = Kind("forbidden", "The token does not allow this", 403)
 NOT_FOUND = Kind("not-found", "There is nothing here", 404)
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", "This method is not allowed here", 405)
+IN_FLIGHT = Kind("in-flight", "The first call with this Idempotency-Key is not answered yet", 409)
 BODY_TOO_LARGE = Kind("body-too-large", "The body is larger than 64 KiB", 413)
 UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", "The body must be application/json in UTF-8", 415)
 INVALID_FIELDS = Kind("invalid-fields", "Some fields are not valid", 422)
+KEY_REUSED = Kind("idempotency-key-reused", "This Idempotency-Key stands for another order", 422)
+TOO_MANY_REQUESTS = Kind("too-many-requests", "You are over your rate", 429)
 INTERNAL_ERROR = Kind("internal-error", "Something went wrong on our side", 500)
 OVERLOADED = Kind("overloaded", "Too many requests are waiting", 503)
 NOT_ACCEPTED = Kind("not-accepted", "Not accepted: nothing was written", 503)
@@ -63,7 +66,10 @@ SCHEMA: dict[str, Any] = {
         "detail": {"type": "string"},
         "instance": {"type": "string", "description": "the path that was asked for"},
         "trace_id": {"type": ["string", "null"]},
-        "order_id": {"type": "string", "description": "with outcome-unknown: the order that may exist"},
+        "order_id": {
+            "type": "string",
+            "description": "the order that it is about, where that is known",
+        },
         "errors": {
             "type": "array",
             "description": "with invalid-fields: every field that is wrong",

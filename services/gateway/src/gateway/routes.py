@@ -1,7 +1,11 @@
 """The routes of the public API: what each call does, step by step. `app.py` says where they hang and documents them."""
 
+import asyncio
+import math
+import random
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Protocol, assert_never
+from typing import Annotated, Protocol
 from uuid import UUID
 
 from fastapi import Query
@@ -12,13 +16,23 @@ from uuid_utils.compat import uuid7
 from common.contracts.codec import to_record
 from common.contracts.commands import CancelOrder, PlaceOrder
 from common.contracts.values import order_id_for
-from common.kafka.publisher import Outcome
 from common.records import OutgoingRecord
-from common.telemetry.metrics import ORDERS_ACCEPTED
-from gateway.accept import Acceptor, Marker, MarkerStore
+from common.resilience.token_bucket import Limit as RateLimit
+from common.telemetry.metrics import ORDERS_ACCEPTED, TOKEN_BUCKET_REFUSALS
+from gateway.accept import Acceptor, MarkerStore
 from gateway.auth import READ, WRITE, Authenticator
 from gateway.catalog import Catalog, price
-from gateway.problems import NOT_ACCEPTED, NOT_FOUND, OUTCOME_UNKNOWN, OVERLOADED, Problem
+from gateway.idempotency import Admission, Call, Marker, Verdict, fingerprint_of, new_attempt
+from gateway.problems import (
+    IN_FLIGHT,
+    KEY_REUSED,
+    NOT_ACCEPTED,
+    NOT_FOUND,
+    OUTCOME_UNKNOWN,
+    OVERLOADED,
+    TOO_MANY_REQUESTS,
+    Problem,
+)
 from gateway.reads import Reads, View, not_changed
 from gateway.requests import idempotency_key, json_body, order_id_of
 from gateway.schemas import Accepted, CatalogPage, ItemView, OrderPage, OrderView, Status, links_to, parse_order
@@ -28,6 +42,9 @@ Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` 
 
 _RETRY_SOON = {"Retry-After": "1"}
 _RETRY_AFTER_THE_CLAIM = {"Retry-After": "6"}
+_REPLAYED = {"Idempotent-Replayed": "true"}
+_WAIT_FOR_THE_FIRST_S = 1.0
+_LOOK_AGAIN_S = 0.1
 
 
 class OrdersReader(Protocol):
@@ -46,7 +63,9 @@ class Routes:
         reads: Reads,
         orders: OrdersReader,
         catalog: Catalog,
+        limit: RateLimit,
     ) -> None:
+        self._limit = limit
         self._authenticator, self._acceptor, self._markers = authenticator, acceptor, markers
         self._reads, self._orders, self._catalog = reads, orders, catalog
 
@@ -68,7 +87,9 @@ class Routes:
             client_reference=order.client_reference,
         )
         record = to_record(command, order_id, request.state.traceparent)
-        answer = await self._accept(order_id, record, Marker(order_id, customer_id, accepted_at), can_retry=bool(key))
+        marker = Marker(order_id, customer_id, accepted_at, fingerprint_of(order))
+        call = Call(customer_id, order_id, new_attempt(), key is not None, marker)
+        answer = self._answer(order_id, await self._place(record, call), can_retry=key is not None)
         ORDERS_ACCEPTED.inc()
         return answer
 
@@ -79,7 +100,8 @@ class Routes:
         order_id = order_id_of(request)
         command = CancelOrder(order_id=order_id, customer_id=customer_id)
         record = to_record(command, uuid7(), request.state.traceparent)
-        return await self._accept(order_id, record, marker=None, can_retry=True)
+        call = Call(customer_id, order_id, new_attempt())
+        return self._answer(order_id, await self._acceptor.accept(record, call), can_retry=True)
 
     async def read_order(self, request: Request) -> Response:
         """First the view, then the marker: an order that was accepted is never a 404, and never goes backwards."""
@@ -113,26 +135,47 @@ class Routes:
 
     def _shed_load(self) -> None:
         if self._acceptor.full():
-            raise Problem(OVERLOADED, headers=_RETRY_SOON)
+            spread = random.randint(1, 3)  # noqa: S311 - they should not all come back together
+            raise Problem(OVERLOADED, headers={"Retry-After": str(spread)})
 
     def _customer(self, request: Request, scope: str) -> str:
         return self._authenticator.customer(request.headers.get("authorization"), scope)
 
-    async def _accept(
-        self, order_id: UUID, record: OutgoingRecord, marker: Marker | None, *, can_retry: bool
-    ) -> Response:
-        outcome = await self._acceptor.accept(record, marker)
-        match outcome:
-            case Outcome.ACKED:
+    async def _place(self, record: OutgoingRecord, call: Call) -> Admission:
+        """While the first call with this key is in flight, wait for what becomes of it; looking again is free."""
+        admission = await self._acceptor.accept(record, call)
+        deadline = asyncio.get_running_loop().time() + _WAIT_FOR_THE_FIRST_S
+        while admission.verdict is Verdict.IN_FLIGHT and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            admission = await self._acceptor.accept(record, replace(call, free=True))
+        return admission
+
+    def _answer(self, order_id: UUID, admission: Admission, *, can_retry: bool) -> Response:
+        match admission.verdict:
+            case Verdict.ACCEPTED | Verdict.REPLAYED as verdict:
                 links = links_to(order_id)
                 body = Accepted(order_id=order_id, links=links).model_dump_json()
-                return _json(body, status=202, headers={"Location": links.self, **_RETRY_SOON})
-            case Outcome.REFUSED:
-                raise Problem(NOT_ACCEPTED, "Send it again.", _RETRY_SOON)
-            case Outcome.UNKNOWN:
+                replayed = _REPLAYED if verdict is Verdict.REPLAYED else {}
+                return _json(body, status=202, headers={"Location": links.self, **_RETRY_SOON, **replayed})
+            case Verdict.LIMITED:
+                TOKEN_BUCKET_REFUSALS.inc()
+                raise Problem(TOO_MANY_REQUESTS, headers=self._limit_headers(admission.retry_after_s))
+            case Verdict.IN_FLIGHT:
+                raise Problem(IN_FLIGHT, headers=_RETRY_SOON)
+            case Verdict.CONFLICT:
+                raise Problem(KEY_REUSED, order_id=str(order_id))
+            case Verdict.UNKNOWN:
                 advice = _RETRY_WITH_KEY if can_retry else _LOOK_FIRST
                 raise Problem(OUTCOME_UNKNOWN, advice, _RETRY_AFTER_THE_CLAIM, order_id=str(order_id))
-        assert_never(outcome)
+            case Verdict.REFUSED | Verdict.NEW:
+                raise Problem(NOT_ACCEPTED, "Send it again.", _RETRY_SOON)
+
+    def _limit_headers(self, retry_after_s: float) -> dict[str, str]:
+        """Source: draft-ietf-httpapi-ratelimit-headers."""
+        seconds = max(1, math.ceil(retry_after_s))
+        window = max(1, math.ceil(self._limit.burst_us / 1e6))
+        policy = f'"customer";q={self._limit.capacity};w={window}'
+        return {"RateLimit-Policy": policy, "RateLimit": f'"customer";r=0;t={seconds}', "Retry-After": str(seconds)}
 
 
 _RETRY_WITH_KEY = "Retry with the same key: it cannot happen twice."

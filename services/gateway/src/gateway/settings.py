@@ -17,7 +17,12 @@ class GatewaySettings(BaseSettings):
         None, description="descriptor of an inherited listening socket; it wins over host and port"
     )
     orders_grpc_target: str = Field(description="host:port of the orders service")
-    jwt_public_key_file: Path = Field(description="PEM file with the Ed25519 key that verifies tokens")
+    jwt_public_key_file: Path | None = Field(
+        None, description="PEM file with the Ed25519 key that verifies tokens; this or the JWKS is needed"
+    )
+    jwks_url: str | None = Field(
+        None, pattern="^https?://", description="where the issuer publishes its keys; it wins over the file"
+    )
     jwt_issuer: str = Field("headrace-dev", description="the `iss` that a token must carry")
     jwt_audience: str = Field("headrace", description="the `aud` that a token must carry")
     kafka_bootstrap_servers: str = Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,…]")
@@ -27,6 +32,9 @@ class GatewaySettings(BaseSettings):
     kafka_fetch_max_wait_ms: int = Field(
         500, validation_alias="KAFKA_FETCH_MAX_WAIT_MS", description="how long the broker may hold an empty fetch"
     )
+    rate_burst: int = Field(50, ge=1, description="calls that a customer may make at once")
+    rate_per_s: float = Field(100, gt=0, description="calls per second that a customer may make in the long run")
+    replicas: int = Field(1, ge=1, description="gateways beside each other; each grants its share when Redis is away")
     redis_url: SecretStr = Field(
         validation_alias="REDIS_URL", description="redis://host:port/0, or redis+cluster://host:port of any node"
     )

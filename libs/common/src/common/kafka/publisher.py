@@ -3,13 +3,17 @@
 Rule: acks=all, a bounded wait, and three outcomes: acked, refused (surely not in the log), unknown (no answer seen).
 Guarantees: order within a partition; when a batch is not acked, the rest of its partition is not sent.
 Limits: unknown means that the record may be in the log. Publish it again under the same message id.
+A producer can die in a live process (its sender task ended, or its sequence numbers are out of step): then nothing is
+acked again. It is replaced by a new one, by the next publish or by `heal`; until then `healthy` is false.
 Source: the `BatchBuilder` of aiokafka; group commit, DeWitt et al. 1984.
 """
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportPrivateUsage=false
 # (aiokafka carries no types; we hand out our own Record)
 
 import asyncio
+import math
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,15 +23,24 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    UnknownProducerId,
+)
 from aiokafka.partitioner import murmur2
 
 from common.contracts.topics import max_message_bytes
 from common.errors import InfrastructureError
 from common.records import OutgoingRecord
+from common.telemetry.metrics import PRODUCERS_REBUILT
 
 log = structlog.get_logger()
 
+STOP_S = 5
+_FATAL = (OutOfOrderSequenceNumber, InvalidProducerEpoch, UnknownProducerId)  # of no use any more
 MAX_BATCH_BYTES = 1_000_000  # a little below what a broker takes; a batch of one record may be larger
 
 
@@ -45,15 +58,19 @@ class Publisher:
     Order within a partition is kept: when a batch is not acked, the rest of that partition is not sent (REFUSED).
     """
 
-    def __init__(self, bootstrap_servers: str, *, idempotence: bool, ack_timeout_s: float = 5.0) -> None:
-        self._ack_timeout_s = ack_timeout_s
-        self._producer: Any = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
-            acks="all",
-            enable_idempotence=idempotence,
-            request_timeout_ms=10_000,
-            max_batch_size=MAX_BATCH_BYTES,
-        )
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        idempotence: bool,
+        ack_timeout_s: float = 5.0,
+        rebuild_after_s: float = 10.0,
+    ) -> None:
+        self._bootstrap_servers, self._idempotence = bootstrap_servers, idempotence
+        self._ack_timeout_s, self._rebuild_after_s = ack_timeout_s, rebuild_after_s
+        self._no_ack_since: float | None = None  # the first unknown outcome since the last ack
+        self._healing = asyncio.Lock()
+        self._producer = self._new_producer()
 
     async def start(self) -> None:
         """Raises InfrastructureError when the broker does not answer."""
@@ -63,12 +80,45 @@ class Publisher:
             raise InfrastructureError(f"cannot publish: {error}") from error
 
     async def stop(self) -> None:
-        with suppress(TimeoutError, KafkaError):
-            async with asyncio.timeout(5):
-                await self._producer.stop()
+        await _stop(self._producer)
+
+    @property
+    def healthy(self) -> bool:
+        """False when the producer died, or when nothing was acked for too long although it was tried."""
+        no_ack_s = 0.0 if self._no_ack_since is None else time.monotonic() - self._no_ack_since
+        return not self._producer._sender.sender_task.done() and no_ack_s < self._rebuild_after_s
+
+    async def heal(self) -> None:
+        """Put a new producer in the place of one that died. Where the broker does not answer, the next call tries."""
+        async with self._healing:
+            if self.healthy:
+                return
+            new, old = self._new_producer(), self._producer
+            try:
+                async with asyncio.timeout(self._ack_timeout_s):
+                    await new.start()
+            except (KafkaError, TimeoutError) as error:
+                log.warning("producer_not_rebuilt", error=str(error))
+                await _stop(new)
+                return
+            self._producer, self._no_ack_since = new, None
+            PRODUCERS_REBUILT.inc()
+            log.warning("producer_rebuilt")
+            await _stop(old)
+
+    def _new_producer(self) -> Any:
+        return AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap_servers,
+            acks="all",
+            enable_idempotence=self._idempotence,
+            request_timeout_ms=10_000,
+            max_batch_size=MAX_BATCH_BYTES,
+        )
 
     async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
         """Publish and wait for the acks, at most the ack timeout per batch. Outcomes are in the order of `records`."""
+        if not self.healthy:
+            await self.heal()
         outcomes = [Outcome.REFUSED] * len(records)
         by_partition: dict[tuple[str, int], list[int]] = defaultdict(list)
         try:
@@ -124,12 +174,24 @@ class Publisher:
         if not future.done():
             future.add_done_callback(_retrieve)
             log.warning("publish_unknown", topic=topic, partition=partition)
+            self._no_ack_since = self._no_ack_since or time.monotonic()
             return Outcome.UNKNOWN
         error = future.exception()
         if error is None:
+            self._no_ack_since = None
             return Outcome.ACKED
         log.warning("publish_failed", topic=topic, partition=partition, error=repr(error))
-        return Outcome.REFUSED if isinstance(error, MessageSizeTooLargeError) else Outcome.UNKNOWN
+        if isinstance(error, MessageSizeTooLargeError):
+            return Outcome.REFUSED
+        lost = -math.inf if isinstance(error, _FATAL) else time.monotonic()
+        self._no_ack_since = min(lost, self._no_ack_since or lost)
+        return Outcome.UNKNOWN
+
+
+async def _stop(producer: Any) -> None:
+    with suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(STOP_S):
+            await producer.stop()
 
 
 def _retrieve(late: "asyncio.Future[Any]") -> None:

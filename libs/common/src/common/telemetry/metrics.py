@@ -10,6 +10,11 @@ HTTP_REQUESTS = Counter(
 HTTP_DURATION = Histogram("headrace_http_request_seconds", "Time to answer", ["route", "method"], buckets=_LATENCY_S)
 ORDERS_ACCEPTED = Counter("headrace_orders_accepted", "Orders answered with 202")
 MARKERS_LOST = Counter("headrace_accepted_markers_lost", "Accepted orders whose marker Redis did not take")
+TOKEN_BUCKET_REFUSALS = Counter("headrace_token_bucket_refusals", "Calls answered with 429")
+ADMITTED_WITHOUT_REDIS = Counter(
+    "headrace_admitted_without_redis", "Calls that only this process limited, with its share, because Redis was away"
+)
+PRODUCERS_REBUILT = Counter("headrace_producers_rebuilt", "Kafka producers replaced because they had died")
 ORDERS_FINISHED = Counter("headrace_orders_finished", "Orders that reached a final state", ["status"])
 CONSUMER_LAG = Gauge("headrace_consumer_lag_records", "Records behind the end", ["group", "topic", "partition"])
 BATCH_RECORDS = Histogram(

@@ -1,4 +1,4 @@
-"""Accepted markers in Redis: written after the ack, read when Postgres does not know the order yet.
+"""Accepted markers in Redis: written by `door_store` after the ack, read when Postgres does not know the order yet.
 
 All keys of a customer carry one of 16 hash tags, so that on a cluster the markers of one tag are one call.
 The client does not retry: a retry would take seconds that a request does not have.
@@ -7,9 +7,10 @@ The client does not retry: a retry would take seconds that a request does not ha
 # pyright: reportUnknownMemberType=false
 # (redis-py types the replies of scripts loosely)
 
+import asyncio
+import time
 import zlib
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -20,51 +21,57 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from common.errors import InfrastructureError
-from common.telemetry import metrics
-from gateway.accept import Marker
+from gateway.idempotency import Marker
 
 log = structlog.get_logger()
 
 LIFETIME = timedelta(days=7)  # as long as the commands topic keeps its records
 TIMEOUT_S = 0.25
-
-# One call for all markers of a flush: a thousand replies would cost the client 30 ms, one costs it nothing.
-_REMEMBER = """
-for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[i + 1], 'EX', ARGV[1]) end
-return #KEYS
-"""
+EPOCH_INTERVAL_S = 1.0
+TAGS = 16
 
 
-class _Value(msgspec.Struct):
+class MarkerValue(msgspec.Struct):
     customer: str
     accepted_at: datetime
+    fp: str = ""
 
 
 class RedisMarkers:
-    """The MarkerStore of gateway.accept."""
+    """The MarkerStore of gateway.accept, and since when its memory reaches back."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._remember = redis.register_script(_REMEMBER)
-
-    async def remember(self, markers: Sequence[Marker]) -> None:
-        keys = [_key(marker.order_id, marker.customer_id) for marker in markers]
-        values = [msgspec.json.encode(_Value(marker.customer_id, marker.accepted_at)) for marker in markers]
-        try:
-            await self._remember(keys=keys, args=[int(LIFETIME.total_seconds()), *values])
-        except (RedisError, OSError) as error:
-            metrics.MARKERS_LOST.inc(len(markers))
-            log.warning("markers_lost", count=len(markers), error=str(error))
 
     async def find(self, order_id: UUID, customer_id: str) -> Marker | None:
         try:
-            found = await self._redis.get(_key(order_id, customer_id))
+            found = await self._redis.get(marker_key(order_id, customer_id))
         except (RedisError, OSError) as error:
             raise InfrastructureError(f"Redis does not answer: {error}") from error
         if found is None:
             return None
-        value = msgspec.json.decode(found, type=_Value)
-        return Marker(order_id, customer_id, value.accepted_at) if value.customer == customer_id else None
+        value = msgspec.json.decode(found, type=MarkerValue)
+        return Marker(order_id, customer_id, value.accepted_at, value.fp) if value.customer == customer_id else None
+
+    async def epoch(self, customer_id: str) -> datetime | None:
+        """Since when Redis remembers the markers of this customer; None when it cannot say."""
+        try:
+            found = await self._redis.get(f"epoch:{{{tag_of(customer_id)}}}")
+        except (RedisError, OSError):
+            return None
+        return datetime.fromtimestamp(float(found), UTC) if found else None
+
+    async def keep_epoch(self) -> None:
+        """Until cancelled, write the time of its birth into a Redis that has none: it was started anew, and empty.
+
+        Written late at worst, so that it never claims to remember more than it does."""
+        while True:
+            try:
+                for tag in range(TAGS):
+                    await self._redis.set(f"epoch:{{{tag}}}", f"{time.time():.6f}", nx=True)
+            except (RedisError, OSError) as error:
+                log.warning("epoch_not_kept", error=str(error))
+            await asyncio.sleep(EPOCH_INTERVAL_S)
 
 
 def create_redis(url: str) -> Redis:
@@ -80,5 +87,10 @@ def create_redis(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
-def _key(order_id: UUID, customer_id: str) -> str:
-    return f"accepted:{{{zlib.crc32(customer_id.encode()) % 16}}}:{order_id}"
+def marker_key(order_id: UUID, customer_id: str) -> str:
+    return f"accepted:{{{tag_of(customer_id)}}}:{order_id}"
+
+
+def tag_of(customer_id: str) -> int:
+    """The hash tag that all keys of a customer carry."""
+    return zlib.crc32(customer_id.encode()) % TAGS
