@@ -22,6 +22,7 @@ def all_workers(servers: Addresses, folder: Path) -> Generator[None]:
         environment = broker_settings(servers) | {
             "DATABASE_URL": servers.database_url,
             "ADMIN_PORT": str(port),
+            "REDIS_URL": servers.redis_url,
             "WORKERS_PAYMENT_PROVIDER_URL": provider_url,
         }
         command = [sys.executable, "-m", "workers.main", *WORKERS]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 MINIMAL = {"PATH": os.defpath}
-WORKERS_NEED = {"WORKERS_PAYMENT_PROVIDER_URL", "KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"}
+WORKERS_NEED = {"WORKERS_PAYMENT_PROVIDER_URL", "KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "REDIS_URL"}
 
 
 def python(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
@@ -32,7 +32,7 @@ def program(body: str) -> list[str]:
     [
         (["workers.main", "inventory"], WORKERS_NEED),
         (["workers.migrate"], {"KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"}),
-        (["orders.main"], {"DATABASE_URL"}),
+        (["orders.main"], {"DATABASE_URL", "REDIS_URL"}),
     ],
 )
 def test_every_missing_setting_is_named_on_a_line_of_its_own_and_the_exit_code_is_2(
@@ -51,6 +51,7 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown() -> None:
         "payments",
         KAFKA_BOOTSTRAP_SERVERS="x:1",
         DATABASE_URL="postgresql://u:secret@h/d",
+        REDIS_URL="redis://h",
         WORKERS_PAYMENT_PROVIDER_URL="http://x",
         WORKERS_PAYMENT_PROVIDER_TIMEOUT_S="secret",
         ADMIN_PORT="secret",

@@ -48,25 +48,10 @@ async def test_an_accepted_order_is_never_404(door: Door) -> None:
     assert answer.headers["etag"] == '"0"'
 
 
-def dead_view_of(order_id: UUID) -> OrderView:
-    """What the orders service says of an order that nobody could read: not even whose it is."""
-    died_at = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
-    unknown = datetime(1970, 1, 1, tzinfo=UTC)
-    return OrderView(
-        order_id=order_id,
-        status="needs_attention",
-        reason="dead_letter",
-        version=0,
-        accepted_at=unknown,
-        updated_at=died_at,
-        links=links_to(order_id),
-    )
-
-
 async def test_an_order_in_the_dead_letter_topic_needs_attention_and_is_not_mistaken_for_accepted(door: Door) -> None:
     accepted = await door.get((await door.place()).headers["location"])
     order_id = UUID(accepted.json()["order_id"])
-    door.orders.views["alice", order_id] = dead_view_of(order_id)
+    door.orders.dead[order_id] = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
 
     answer = await door.get(f"/v1/orders/{order_id}")
 
@@ -78,7 +63,7 @@ async def test_an_order_in_the_dead_letter_topic_needs_attention_and_is_not_mist
 
 async def test_a_strangers_dead_letter_is_the_same_404_as_none(door: Door) -> None:
     order_id = UUID((await door.place()).json()["order_id"])
-    door.orders.views["bob", order_id] = dead_view_of(order_id)
+    door.orders.dead[order_id] = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
 
     assert (await door.get(f"/v1/orders/{order_id}", customer="bob")).status_code == 404
 
