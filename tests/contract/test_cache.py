@@ -1,6 +1,6 @@
 """The cache: the fake and Valkey keep the same promises."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from common.redis_client import create_redis
 from contract.cache_servers import Running, running_cluster, running_valkey
 from eventually import eventually
 from fakes import FakeCache
+from in_a_thread import in_a_thread
 
 KEYS = [f"view:{{{n % 16}}}:{n}" for n in range(40)]
 KEY = KEYS[0]
@@ -24,13 +25,24 @@ def hit(version: int) -> Hit:
     return Hit(version, value(version).payload)
 
 
-@pytest.fixture(params=["fake", "valkey", "cluster"])
-async def cache(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Cache]:
+@pytest.fixture(scope="module", params=["fake", running_valkey, running_cluster], ids=["fake", "valkey", "cluster"])
+def url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Where the cache is; None for the fake."""
     if request.param == "fake":
+        yield None
+        return
+    with in_a_thread(request.param) as url:
+        yield url
+
+
+@pytest.fixture
+async def cache(url: str | None) -> AsyncGenerator[Cache]:
+    """Empty."""
+    if url is None:
         yield FakeCache()
         return
-    running = running_valkey if request.param == "valkey" else running_cluster
-    async with running(tmp_path) as url, create_redis(url) as redis:
+    async with create_redis(url) as redis:
+        await redis.flushall()  # pyright: ignore[reportUnknownMemberType]
         yield RedisCache(redis)
 
 
