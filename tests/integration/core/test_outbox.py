@@ -12,7 +12,7 @@ from builders import TRACEPARENT
 from common.contracts import events
 from common.contracts.codec import Emitted, decode
 from common.errors import InfrastructureError
-from common.kafka.publisher import Outcome, Publisher
+from common.kafka.publisher import OnLateAck, Outcome, Publisher
 from common.outbox import SHARDS, Outbox, OutboxReader
 from common.postgres import create_engine, transaction
 from common.records import OutgoingRecord, Record
@@ -33,7 +33,7 @@ class FakePublisher(Publisher):
         self.outcomes = outcomes
         self.published: list[OutgoingRecord] = []
 
-    async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
+    async def publish(self, records: Sequence[OutgoingRecord], on_late_ack: OnLateAck = None) -> list[Outcome]:
         self.published += records
         return [self.outcomes.get((record.key or b"").decode(), Outcome.ACKED) for record in records]
 

@@ -91,9 +91,12 @@ async def test_a_frozen_broker_makes_it_unknown_in_bounded_time_and_the_record_m
     order = outgoing(place_order())
     assert await publisher.publish([outgoing(place_order(), uuid4())]) == [Outcome.ACKED]
 
+    late: list[int] = []
+
     own_broker.freeze()
     async with asyncio.timeout(3):
-        outcomes = await publisher.publish([order, replace(order)])
+        outcomes = await publisher.publish([order, replace(order)], late.extend)
+    assert late == []
     own_broker.thaw()
 
     async def arrived() -> bool:
@@ -101,6 +104,7 @@ async def test_a_frozen_broker_makes_it_unknown_in_bounded_time_and_the_record_m
 
     assert outcomes == [Outcome.UNKNOWN] * 2
     await eventually(arrived, within=10)
+    await eventually(lambda: late == [0, 1], within=10)
     await publisher.stop()
 
 

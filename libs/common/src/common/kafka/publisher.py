@@ -15,10 +15,10 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import structlog
@@ -50,6 +50,9 @@ class Outcome(Enum):
     ACKED = "acked"
     REFUSED = "refused"  # surely not in the log
     UNKNOWN = "unknown"  # no answer seen: it may be in the log
+
+
+OnLateAck = Callable[[Sequence[int]], None] | None
 
 
 class Publisher:
@@ -115,8 +118,11 @@ class Publisher:
             max_batch_size=MAX_BATCH_BYTES,
         )
 
-    async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
-        """Publish and wait for the acks, at most the ack timeout per batch. Outcomes are in the order of `records`."""
+    async def publish(self, records: Sequence[OutgoingRecord], on_late_ack: OnLateAck = None) -> list[Outcome]:
+        """Publish and wait for the acks, at most the ack timeout per batch. Outcomes are in the order of `records`.
+
+        `on_late_ack` hears the indexes of records that were UNKNOWN, if they are acked after all.
+        """
         if not self.healthy:
             await self.heal()
         outcomes = [Outcome.REFUSED] * len(records)
@@ -130,7 +136,8 @@ class Publisher:
             return outcomes
         async with asyncio.TaskGroup() as tasks:
             for (topic, partition), indexes in by_partition.items():
-                tasks.create_task(self._publish_partition(topic, partition, indexes, records, outcomes))
+                batches = self._publish_partition(topic, partition, indexes, records, outcomes, on_late_ack)
+                tasks.create_task(batches)
         return outcomes
 
     async def _partition_of(self, record: OutgoingRecord) -> int:
@@ -140,7 +147,13 @@ class Publisher:
         return _murmur2(record.key or b"") % len(partitions)  # type: ignore[arg-type]
 
     async def _publish_partition(
-        self, topic: str, partition: int, indexes: list[int], records: Sequence[OutgoingRecord], outcomes: list[Outcome]
+        self,
+        topic: str,
+        partition: int,
+        indexes: list[int],
+        records: Sequence[OutgoingRecord],
+        outcomes: list[Outcome],
+        on_late_ack: OnLateAck,
     ) -> None:
         rest = indexes
         while rest:
@@ -155,14 +168,15 @@ class Publisher:
             if batch.size() > max_message_bytes(topic):  # a first record is always taken; the broker would refuse it
                 rest = rest[1:]  # this one only, the others go on
                 continue
-            outcome = await self._send(batch, topic, partition)
+            late = partial(on_late_ack, rest[:taken]) if on_late_ack else None
+            outcome = await self._send(batch, topic, partition, late)
             for index in rest[:taken]:
                 outcomes[index] = outcome
             if outcome is not Outcome.ACKED:
                 return
             rest = rest[taken:]
 
-    async def _send(self, batch: Any, topic: str, partition: int) -> Outcome:
+    async def _send(self, batch: Any, topic: str, partition: int, on_late_ack: Callable[[], None] | None) -> Outcome:
         try:
             async with asyncio.timeout(self._ack_timeout_s):
                 future = await self._producer.send_batch(batch, topic, partition=partition)
@@ -172,7 +186,7 @@ class Publisher:
         # The idempotent producer never gives up, so the wait is bounded here and the future is left alone.
         await asyncio.wait({future}, timeout=self._ack_timeout_s)
         if not future.done():
-            future.add_done_callback(_retrieve)
+            future.add_done_callback(partial(_retrieve, on_late_ack))
             log.warning("publish_unknown", topic=topic, partition=partition)
             self._no_ack_since = self._no_ack_since or time.monotonic()
             return Outcome.UNKNOWN
@@ -194,9 +208,11 @@ async def _stop(producer: Any) -> None:
             await producer.stop()
 
 
-def _retrieve(late: "asyncio.Future[Any]") -> None:
-    if not late.cancelled():
-        late.exception()  # or asyncio complains that nobody looked
+def _retrieve(on_late_ack: Callable[[], None] | None, late: "asyncio.Future[Any]") -> None:
+    if late.cancelled() or late.exception() is not None:  # looked at, or asyncio would complain
+        return
+    if on_late_ack is not None:
+        on_late_ack()
 
 
 @lru_cache(maxsize=65_536)
