@@ -12,8 +12,7 @@ def openapi() -> str:
     routes = Routes(
         authenticator=nothing,
         acceptor=nothing,
-        markers=nothing,
-        reads=nothing,
+        lookup=nothing,
         orders=nothing,
         catalog=nothing,
         limit=nothing,

@@ -3,7 +3,6 @@
 # pyright: reportUnknownMemberType=false
 # (redis-py types some commands loosely)
 
-import asyncio
 import os
 import signal
 from collections.abc import AsyncGenerator
@@ -20,12 +19,14 @@ from redis.asyncio import Redis
 
 from common.errors import InfrastructureError
 from common.kafka.publisher import Outcome
+from common.redis_client import RedisClient, create_redis
 from common.resilience.token_bucket import Limit
 from eventually import eventually
-from gateway.accept import MarkerStore
 from gateway.adapters.door_store import RedisDoorStore
-from gateway.adapters.markers import RedisMarkers, create_redis
-from gateway.idempotency import Call, DoorStore, Marker, Verdict, missing_marker_means_unknown
+from gateway.adapters.markers import RedisMarkers
+from gateway.idempotency import Call, DoorStore, Marker, Verdict
+from gateway.lookup import MarkerStore
+from gateway.memory import EpochStore
 from local_stack.network import free_ports
 from local_stack.servers import redis_url, valkey
 from local_stack.supervisor import supervised
@@ -38,15 +39,16 @@ LIMIT = Limit(1_000, 10)
 FINGERPRINT, OTHER = "f" * 64, "0" * 64
 
 
-class Store(DoorStore, MarkerStore, Protocol): ...
+class Store(DoorStore, MarkerStore, EpochStore, Protocol): ...
 
 
 class RedisStore(RedisDoorStore):
     """Both adapters over one Redis."""
 
-    def __init__(self, redis: Redis, limit: Limit = LIMIT, **options: Any) -> None:
-        super().__init__(redis, limit, **options)
-        self.find = RedisMarkers(redis).find
+    def __init__(self, redis: RedisClient, limit: Limit = LIMIT, **options: Any) -> None:
+        super().__init__(redis, limit, on_marker_lost=lambda: None, **options)
+        markers = RedisMarkers(redis)
+        self.find, self.write_epoch = markers.find, markers.write_epoch
 
 
 @pytest.fixture(params=["fake", "redis"])
@@ -187,27 +189,26 @@ async def test_a_claim_of_a_call_that_never_ended_expires(tmp_path: Path) -> Non
         await eventually(is_new, within=5)
 
 
-async def test_a_redis_that_lost_its_memory_gets_a_new_epoch(tmp_path: Path) -> None:
-    async with running_valkey(tmp_path) as redis, asyncio.TaskGroup() as tasks:
-        markers = RedisMarkers(redis)
-        assert await markers.epoch("alice") is None
-        keeping = tasks.create_task(markers.keep_epoch())
+async def test_an_epoch_stays_until_it_is_lost_or_replaced(store: Store) -> None:
+    await store.write_epoch("one", replace=True)
+    await store.write_epoch("two", replace=False)
+    first = {(await store.find(uuid4(), f"customer-{n}")).epoch for n in range(40)}
+    await store.write_epoch("three", replace=True)
 
-        async def born() -> bool:
-            return await markers.epoch("alice") is not None
+    assert first == {"one"}
+    assert (await store.find(uuid4(), "alice")).epoch == "three"
 
-        await eventually(born, within=5)
-        first = await markers.epoch("alice")
-        accepted_at = datetime.now(UTC)
-        await redis.flushall()
-        await eventually(born, within=5)
-        second = await markers.epoch("alice")
-        keeping.cancel()
 
-    assert first is not None
-    assert second is not None
-    assert second > first
-    assert missing_marker_means_unknown(second, accepted_at)
+async def test_a_marker_that_redis_did_not_take_is_reported(tmp_path: Path) -> None:
+    reports: list[str] = []
+    async with create_redis(redis_url(next(free_ports()))) as nowhere:
+        store = RedisDoorStore(nowhere, LIMIT, on_marker_lost=lambda: reports.append("lost"))
+        await store.settle([(call(), Outcome.REFUSED)])
+        assert reports == []
+        await store.settle([(call(), Outcome.ACKED)])
+        await store.settle([(call(), Outcome.ACKED)])  # left alone for a second
+
+    assert reports == ["lost", "lost"]
 
 
 async def test_what_is_remembered_is_found(store: Store) -> None:
@@ -215,7 +216,7 @@ async def test_what_is_remembered_is_found(store: Store) -> None:
 
     await remember(store, *markers)
 
-    assert [await store.find(marker.order_id, marker.customer_id) for marker in markers] == markers
+    assert [(await store.find(marker.order_id, marker.customer_id)).marker for marker in markers] == markers
 
 
 async def test_a_marker_is_for_its_customer_only(store: Store) -> None:
@@ -226,11 +227,11 @@ async def test_a_marker_is_for_its_customer_only(store: Store) -> None:
     for marker in markers:
         for other in markers:
             if other is not marker:
-                assert await store.find(marker.order_id, other.customer_id) is None
+                assert (await store.find(marker.order_id, other.customer_id)).marker is None
 
 
 async def test_an_unknown_order_has_no_marker(store: Store) -> None:
-    assert await store.find(uuid4(), "alice") is None
+    assert (await store.find(uuid4(), "alice")).marker is None
 
 
 async def test_remembering_twice_is_remembering(store: Store) -> None:
@@ -239,7 +240,7 @@ async def test_remembering_twice_is_remembering(store: Store) -> None:
     await remember(store, marker)
     await remember(store, marker)
 
-    assert await store.find(marker.order_id, "alice") == marker
+    assert (await store.find(marker.order_id, "alice")).marker == marker
 
 
 async def test_a_marker_lives_as_long_as_the_log(tmp_path: Path) -> None:
@@ -275,7 +276,7 @@ async def test_a_frozen_redis_is_given_up_soon_and_used_again_when_back(tmp_path
 
         async def remembered_again() -> bool:  # it is left alone for a second after a failure
             await remember(store, marker)
-            return await store.find(marker.order_id, "alice") == marker
+            return (await store.find(marker.order_id, "alice")).marker == marker
 
         await eventually(remembered_again, within=5)
 
@@ -284,4 +285,5 @@ async def test_a_frozen_redis_is_given_up_soon_and_used_again_when_back(tmp_path
 async def running_valkey(run_dir: Path) -> AsyncGenerator[Redis]:
     port = next(free_ports())
     async with supervised(run_dir, [[valkey(port)]]), create_redis(redis_url(port)) as redis:
+        assert isinstance(redis, Redis)
         yield redis

@@ -1,8 +1,14 @@
 """The public API of a whole stack: from the 202 to the end of an order, and back again when it is refused."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -10,10 +16,12 @@ import pytest
 from demo.tokens import Tokens, load_private_key
 from e2e.conftest import RunningStack
 from eventually import eventually
+from local_stack.stack import WORKERS
 
 pytestmark = pytest.mark.timeout(180)
 SKU, PRICE_MINOR = "cd-1-1177", 1177
 FINAL_WITHIN_S = 60
+READS, CUSTOMERS = 10_000, 32
 
 
 @pytest.fixture
@@ -85,16 +93,73 @@ async def test_bad_input_names_every_field_and_is_never_echoed(api: aiohttp.Clie
         assert "no-such-cd" not in await r.text()
 
 
+async def test_10_000_reads_after_the_202_find_the_order_with_workers_frozen_and_redis_killed(
+    stack: RunningStack, api: aiohttp.ClientSession
+) -> None:
+    """0, 10 and 100 ms after the 202. While Redis has forgotten what Postgres does not know yet, 503 is the truth."""
+    statuses: Counter[int] = Counter()
+    placed: list[tuple[str, dict[str, str]]] = []
+
+    async def place_and_read(number: int) -> None:
+        headers = {"Authorization": bearers[number % len(bearers)]}
+        async with api.post("/v1/orders", json=order(), headers=headers) as response:
+            assert response.status == 202, await response.text()
+            location = response.headers["Location"]
+        placed.append((location, headers))
+        for pause_s in (0, 0.01, 0.09):
+            await asyncio.sleep(pause_s)
+            async with api.get(location, headers=headers) as response:
+                statuses[response.status] += 1
+
+    async def customer(number: int) -> None:
+        for turn in range(READS // 3 // CUSTOMERS + 1):
+            await place_and_read(number + turn * CUSTOMERS)
+
+    bearers = [tokens(stack).bearer(f"reader-{number}") for number in range(500)]
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(CUSTOMERS):
+            tasks.create_task(customer(number))
+        await eventually(lambda: len(placed) > 500, within=60)
+        pids = await asyncio.to_thread(stack.pids)
+        with frozen([pids[name] for name in WORKERS]):
+            before = len(placed)
+            await eventually(lambda: len(placed) > before + 300, within=60)
+            os.kill(pids["valkey"], signal.SIGKILL)
+            before = len(placed)
+            await eventually(lambda: len(placed) > before + 300, within=60)
+
+    assert statuses.total() >= READS
+    assert set(statuses) <= {200, 503}, statuses
+    assert statuses[200] > READS / 2
+    for location, headers in placed[:: len(placed) // 50]:
+        await final_view(api, location, headers)
+    async with api.get(f"/v1/orders/{uuid4()}") as response:
+        assert response.status == 404  # and now it is sure again
+
+
+@contextmanager
+def frozen(pids: list[int]) -> Generator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 def order(**more: Any) -> dict[str, Any]:
     return {"currency": "USD", "lines": [{"sku": SKU, "quantity": 1}], **more}
 
 
-async def final_view(api: aiohttp.ClientSession, location: str) -> dict[str, Any]:
+async def final_view(
+    api: aiohttp.ClientSession, location: str, headers: dict[str, str] | None = None
+) -> dict[str, Any]:
     """The order once it is final; at no moment on the way is it unknown."""
     view: dict[str, Any] = {}
 
     async def is_final() -> bool:
-        async with api.get(location) as response:
+        async with api.get(location, headers=headers) as response:
             assert response.status == 200, await response.text()
             view.update(await response.json())
         return view["status"] in ("confirmed", "rejected", "cancelled")

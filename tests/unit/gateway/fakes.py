@@ -20,7 +20,7 @@ from common.contracts.commands import OrdersCommand
 from common.contracts.events import CatalogItem
 from common.contracts.topics import Topic
 from common.errors import InfrastructureError
-from common.kafka.publisher import Outcome
+from common.kafka.publisher import OnLateAck, Outcome
 from common.records import OutgoingRecord, Record
 from common.resilience.token_bucket import Limit, LocalBuckets
 from gateway.accept import Acceptor
@@ -28,6 +28,8 @@ from gateway.app import create_app
 from gateway.auth import Authenticator
 from gateway.catalog import Catalog
 from gateway.idempotency import Admission, Call, DoorStore, Marker, Verdict
+from gateway.lookup import Lookup, Remembered
+from gateway.memory import Memory, Offsets
 from gateway.problems import BAD_CURSOR, Problem
 from gateway.reads import Missing, Reads, View
 from gateway.routes import Routes
@@ -49,6 +51,7 @@ class FakePublisher:
         self.gate.set()
         self.called = asyncio.Event()
         self.batches: list[list[OutgoingRecord]] = []
+        self._on_late_ack: OnLateAck = None
 
     @property
     def records(self) -> list[OutgoingRecord]:
@@ -64,8 +67,14 @@ class FakePublisher:
         (record,) = self.records
         return (dict(record.headers)[name] or b"").decode()
 
-    async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
+    def ack_late(self) -> None:
+        """The last batch, whose outcome was unknown, is acked now."""
+        assert self._on_late_ack is not None
+        self._on_late_ack(range(len(self.batches[-1])))
+
+    async def publish(self, records: Sequence[OutgoingRecord], on_late_ack: OnLateAck = None) -> list[Outcome]:
         self.batches.append(list(records))
+        self._on_late_ack = on_late_ack
         self.called.set()
         await self.gate.wait()
         return [self.outcome] * len(records)
@@ -80,17 +89,19 @@ class _Claim:
 
 
 class FakeStore:
-    """Buckets, claims and markers: the DoorStore and the MarkerStore. `now` is its clock, in seconds."""
+    """The DoorStore, the MarkerStore and the EpochStore. `now` is its clock, in seconds."""
 
     def __init__(self, limit: Limit = LIMIT) -> None:
         self.away = False
         self.now = 1_000.0
         self.markers: dict[UUID, Marker] = {}
+        self.epoch: str | None = "first"
         self._claims: dict[UUID, _Claim] = {}
         self._buckets = LocalBuckets(limit, clock=lambda: self.now)
 
     def forget(self) -> None:
         """Redis was restarted, empty."""
+        self.epoch = None
         self.markers.clear()
         self._claims.clear()
 
@@ -106,11 +117,17 @@ class FakeStore:
             if call.marker and outcome is Outcome.ACKED:
                 self.markers.setdefault(call.order_id, call.marker)
 
-    async def find(self, order_id: UUID, customer_id: str) -> Marker | None:
+    async def find(self, order_id: UUID, customer_id: str) -> Remembered:
         if self.away:
             raise InfrastructureError("fake markers are away")
         marker = self.markers.get(order_id)
-        return marker if marker and marker.customer_id == customer_id else None
+        return Remembered(marker if marker and marker.customer_id == customer_id else None, self.epoch)
+
+    async def write_epoch(self, epoch: str, *, replace: bool) -> None:
+        if self.away:
+            raise InfrastructureError("fake markers are away")
+        if replace or self.epoch is None:
+            self.epoch = epoch
 
     def _admit(self, call: Call) -> Admission:
         wait_us = 0 if call.free else self._buckets.take(call.customer_id)
@@ -174,6 +191,22 @@ class FakeOrders:
 
 
 @dataclass
+class FakeCommandLog:
+    """`written`: how far order_writer is; the log ends at 5."""
+
+    written: int = 5
+    away: bool = False
+
+    async def ends(self) -> Offsets:
+        if self.away:
+            raise InfrastructureError("fake broker is away")
+        return {0: 5}
+
+    async def is_beyond(self, ends: Offsets) -> bool:
+        return self.written >= ends[0]
+
+
+@dataclass
 class Door:
     """The gateway, and what stands behind it."""
 
@@ -183,6 +216,7 @@ class Door:
     publisher: FakePublisher = field(default_factory=FakePublisher)
     markers: FakeStore = field(default_factory=FakeStore)
     orders: FakeOrders = field(default_factory=FakeOrders)
+    log: FakeCommandLog = field(default_factory=FakeCommandLog)
 
     async def place(self, order: object = ONE_CD, *, customer: str = "alice", **headers: str) -> httpx.Response:
         return await self.http.post(
@@ -209,12 +243,11 @@ async def open_door(
     publisher, markers, orders, catalog = FakePublisher(), FakeStore(limit), FakeOrders(), Catalog()
     catalog.update([item_record("cd-1", 1_177), item_record("cd-2", 2_999), item_record("eur-1", 500, currency="EUR")])
     acceptor = Acceptor(publisher, store or markers, capacity=capacity)
-    reads = Reads(NoCachedViews(), orders)
+    reads, log = Reads(NoCachedViews(), orders), FakeCommandLog()
     routes = Routes(
         authenticator=Authenticator(PRIVATE_KEY.public_key(), issuer=ISSUER, audience=AUDIENCE),
         acceptor=acceptor,
-        markers=markers,
-        reads=reads,
+        lookup=Lookup(reads, markers, Memory(markers, log)),
         orders=orders,
         catalog=catalog,
         limit=limit,
@@ -226,7 +259,7 @@ async def open_door(
         acceptor.running(),
         httpx.AsyncClient(transport=transport, base_url="http://door") as http,
     ):
-        yield Door(app, http, catalog, publisher, markers, orders)
+        yield Door(app, http, catalog, publisher, markers, orders, log)
 
 
 def token(customer: str = "alice", *, key: Any = PRIVATE_KEY, algorithm: str = "EdDSA", **claims: Any) -> str:

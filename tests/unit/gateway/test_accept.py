@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from common.kafka.publisher import Outcome
+from common.kafka.publisher import OnLateAck, Outcome
 from common.records import OutgoingRecord
 from gateway.accept import Acceptor
 from gateway.idempotency import Call, Marker, Verdict
@@ -36,7 +36,7 @@ async def test_requests_of_one_tick_are_one_publish() -> None:
 
 async def test_each_request_gets_the_outcome_of_its_own_record() -> None:
     class Mixed(FakePublisher):
-        async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
+        async def publish(self, records: Sequence[OutgoingRecord], on_late_ack: OnLateAck = None) -> list[Outcome]:
             return [Outcome((r.key or b"").decode()) for r in records]
 
     markers = FakeStore()
@@ -120,7 +120,7 @@ async def test_slow_markers_do_not_hold_up_the_log() -> None:
 
 async def test_a_publisher_that_breaks_ends_the_process_and_leaves_nobody_waiting() -> None:
     class Broken(FakePublisher):
-        async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
+        async def publish(self, records: Sequence[OutgoingRecord], on_late_ack: OnLateAck = None) -> list[Outcome]:
             raise RuntimeError("a bug")
 
     acceptor = Acceptor(Broken(), FakeStore())

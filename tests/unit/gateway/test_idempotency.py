@@ -1,7 +1,6 @@
 """Each cell of the idempotency table, over fakes; the contract suite says that Redis keeps the same promises."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -9,12 +8,11 @@ import pytest
 
 from common.contracts.values import order_id_for
 from common.kafka.publisher import Outcome
-from gateway.idempotency import CLOCK_SKEW, missing_marker_means_unknown
+from eventually import eventually
 from unit.gateway.fakes import ONE_CD, Door
 
 OTHER: dict[str, Any] = {"currency": "USD", "lines": [{"sku": "cd-2", "quantity": 1}]}
 KEY_ORDER = str(order_id_for("alice", "row-7"))
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 async def send(door: Door, order: object = ONE_CD) -> httpx.Response:
@@ -102,6 +100,19 @@ async def test_unknown_and_the_same_body_is_503_while_the_claim_stands_then_the_
     assert [record.key for record in door.publisher.records] == [KEY_ORDER.encode()] * 2
 
 
+async def test_unknown_and_acked_after_all_is_accepted(door: Door) -> None:
+    door.publisher.outcome = Outcome.UNKNOWN
+    first = await send(door)
+    door.publisher.ack_late()
+
+    await eventually(lambda: door.markers.markers, within=5)
+    second, read = await send(door), await door.get(f"/v1/orders/{KEY_ORDER}")
+
+    assert [answer.status_code for answer in (first, second, read)] == [503, 202, 200]
+    assert second.headers["idempotent-replayed"] == "true"
+    assert len(door.publisher.records) == 1
+
+
 async def test_unknown_and_another_body_is_422(door: Door) -> None:
     door.publisher.outcome = Outcome.UNKNOWN
     await send(door)
@@ -154,21 +165,3 @@ async def test_50_parallel_copies_are_one_order_with_one_answer(door: Door, away
     assert {(answer.status_code, answer.content) for answer in answers} == {(202, answers[0].content)}
     assert {record.key for record in door.publisher.records} == {KEY_ORDER.encode()}
     assert away or len(door.publisher.records) == 1
-
-
-@pytest.mark.parametrize(
-    ("epoch", "oldest_unwritten", "unknown"),
-    [
-        (None, None, True),  # Redis is empty or away
-        (None, NOW, True),
-        (NOW, None, False),  # everything is in Postgres
-        (NOW, NOW - timedelta(hours=1), True),  # accepted before Redis was born
-        (NOW, NOW, True),  # two clocks: too close to call
-        (NOW - CLOCK_SKEW, NOW, False),
-        (NOW - timedelta(days=1), NOW, False),
-    ],
-)
-def test_a_missing_marker_says_nothing_when_redis_is_younger_than_the_oldest_unwritten_command(
-    epoch: datetime | None, oldest_unwritten: datetime | None, unknown: bool
-) -> None:
-    assert missing_marker_means_unknown(epoch, oldest_unwritten) is unknown

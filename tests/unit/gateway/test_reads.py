@@ -5,8 +5,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from gateway.lookup import Lookup
+from gateway.memory import Memory, Offsets
+from gateway.reads import Reads
 from gateway.schemas import LineView, OrderView, links_to
-from unit.gateway.fakes import Door, item_record
+from unit.gateway.fakes import Door, FakeCommandLog, NoCachedViews, item_record
 
 
 def view_of(order_id: UUID) -> OrderView:
@@ -93,6 +96,40 @@ async def test_redis_away_means_unknown_not_404(door: Door) -> None:
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     assert "fake" not in answer.text  # the cause is for the log
+
+
+async def test_a_missing_marker_says_nothing_while_redis_may_have_forgotten_what_is_not_written_yet(door: Door) -> None:
+    location = (await door.place()).headers["location"]
+    door.log.written = 4
+    door.markers.forget()
+
+    without_epoch = await door.get(location)
+    await door.markers.write_epoch("second", replace=False)
+    before_it_is_written = await door.get(location)
+    door.log.written = 5
+    unknown = await door.get(f"/v1/orders/{uuid4()}")
+
+    assert [answer.status_code for answer in (without_epoch, before_it_is_written, unknown)] == [503, 503, 404]
+    assert without_epoch.json()["type"] == "urn:problem:cannot-say-yet"
+    assert without_epoch.headers["retry-after"] == "1"
+
+
+async def test_an_order_that_was_written_while_the_log_was_asked_is_found(door: Door) -> None:
+    location = (await door.place()).headers["location"]
+    order_id = UUID(location.rpartition("/")[2])
+    door.markers.forget()
+    await door.markers.write_epoch("second", replace=False)
+
+    class WritesNow(FakeCommandLog):
+        async def is_beyond(self, ends: Offsets) -> bool:
+            door.orders.views["alice", order_id] = view_of(order_id)
+            return True
+
+    reads = Reads(NoCachedViews(), door.orders)
+    async with reads.running():
+        found = await Lookup(reads, door.markers, Memory(door.markers, WritesNow())).find(order_id, "alice")
+
+    assert found.version == 4
 
 
 async def test_orders_away_is_503_even_with_a_marker(door: Door) -> None:

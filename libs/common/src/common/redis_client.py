@@ -21,6 +21,7 @@ MAX_CONNECTIONS = 32  # one server: more callers wait for a free one
 MAX_CONNECTIONS_PER_NODE = 1_024  # cluster: its pool refuses instead of waiting, so it must not be the limit
 
 RedisClient = Redis | RedisCluster
+HASH_TAGS = tuple(f"{{{number}}}" for number in range(16))
 
 
 def create_redis(url: str) -> RedisClient:
@@ -46,5 +47,5 @@ def create_redis(url: str) -> RedisClient:
 
 
 def hash_tag(owner: str) -> str:
-    """`{0}` to `{15}`: keys of one owner are on one node of a cluster, so that a script may touch several of them."""
-    return f"{{{zlib.crc32(owner.encode()) % 16}}}"
+    """One of HASH_TAGS: keys of one owner are on one node of a cluster, so that a script may touch several of them."""
+    return HASH_TAGS[zlib.crc32(owner.encode()) % len(HASH_TAGS)]

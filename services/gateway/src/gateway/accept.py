@@ -15,11 +15,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
-from uuid import UUID
 
-from common.kafka.publisher import Outcome
+from common.kafka.publisher import OnLateAck, Outcome
 from common.records import OutgoingRecord
-from gateway.idempotency import Admission, Call, DoorStore, Marker, Verdict
+from gateway.idempotency import Admission, Call, DoorStore, Verdict
 
 _VERDICT_OF = {
     Outcome.ACKED: Admission(Verdict.ACCEPTED),
@@ -29,14 +28,8 @@ _VERDICT_OF = {
 
 
 class RecordPublisher(Protocol):
-    async def publish(self, records: Sequence[OutgoingRecord]) -> list[Outcome]:
-        """The outcomes, in the order of the records; bounded in time."""
-        ...
-
-
-class MarkerStore(Protocol):
-    async def find(self, order_id: UUID, customer_id: str) -> Marker | None:
-        """The customer's marker of this order. Raises InfrastructureError when the store cannot say."""
+    async def publish(self, records: Sequence[OutgoingRecord], on_late_ack: OnLateAck = None) -> list[Outcome]:
+        """The outcomes, in the order of the records; bounded in time. `on_late_ack`: of UNKNOWN ones acked later."""
         ...
 
 
@@ -65,7 +58,7 @@ class Acceptor:
         self._in_flight = asyncio.Semaphore(max_in_flight)
         self._arrivals, self._admitted = _Queue(), _Queue()
         self._waiting = self._waiting_bytes = 0
-        self._stands_still = False
+        self._stands_still = self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -81,6 +74,7 @@ class Acceptor:
             publishing = flushes.create_task(self._publish_admitted(flushes))
             yield
             await self._idle.wait()  # each step of a request is bounded in time
+            self._closed = True
             admitting.cancel()
             publishing.cancel()
 
@@ -126,12 +120,17 @@ class Acceptor:
                 self._stands_still = True
                 flushes.create_task(self._settle(self._admitted.take(), None))
             else:
-                flushes.create_task(self._flush(self._admitted.take()))
+                flushes.create_task(self._flush(self._admitted.take(), flushes))
 
-    async def _flush(self, batch: list[_Waiting]) -> None:
+    async def _flush(self, batch: list[_Waiting], flushes: asyncio.TaskGroup) -> None:
+        def on_late_ack(indexes: Sequence[int]) -> None:  # too late for the answer, not for claim and marker
+            if not self._closed:
+                acked = [batch[index] for index in indexes]
+                flushes.create_task(self._settle(acked, [Outcome.ACKED] * len(acked)))
+
         outcomes = [Outcome.UNKNOWN] * len(batch)
         try:
-            outcomes = await self._publisher.publish([waiting.record for waiting in batch])
+            outcomes = await self._publisher.publish([waiting.record for waiting in batch], on_late_ack)
         finally:
             self._in_flight.release()  # before the store: a slow Redis must not hold up the log
             self._stands_still = False

@@ -30,7 +30,6 @@ from gateway.schemas import NewOrder
 
 CLAIM_STANDS = timedelta(seconds=5)
 ACCEPTED_KEPT = timedelta(hours=24)
-CLOCK_SKEW = timedelta(seconds=5)
 
 
 class Verdict(Enum):
@@ -98,14 +97,3 @@ def fingerprint_of(order: NewOrder) -> str:
 
 def new_attempt() -> str:
     return uuid4().hex
-
-
-def missing_marker_means_unknown(epoch: datetime | None, oldest_unwritten: datetime | None) -> bool:
-    """Whether "no marker" may also mean that Redis forgot it: then the answer is 503, not 404.
-
-    `epoch`: since when Redis remembers; None when it cannot say. `oldest_unwritten`: when the oldest command that is in
-    the log and not in Postgres was accepted; None when there is none.
-    """
-    if epoch is None:
-        return True
-    return oldest_unwritten is not None and epoch > oldest_unwritten - CLOCK_SKEW

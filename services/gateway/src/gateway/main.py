@@ -11,12 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import FastAPI
 
 from common.cache import RedisCache
-from common.contracts.topics import Topic
+from common.contracts.topics import ORDER_WRITER, Topic
 from common.errors import SettingsError
+from common.kafka.progress import GroupProgress
 from common.kafka.publisher import Publisher
 from common.kafka.reader import TopicReader
 from common.lifecycle import load_settings, run
-from common.redis_client import create_redis as create_cache
+from common.redis_client import create_redis
 from common.resilience.token_bucket import Limit
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
@@ -24,12 +25,14 @@ from common.telemetry.tracing import configure_tracing, shutdown_tracing
 from gateway.accept import Acceptor
 from gateway.adapters.door_store import RedisDoorStore
 from gateway.adapters.jwks import Jwks, LearnKeys, kid_of
-from gateway.adapters.markers import RedisMarkers, create_redis
+from gateway.adapters.markers import RedisMarkers
 from gateway.adapters.orders_client import GrpcOrders, create_channel
 from gateway.adapters.views import CacheViews
 from gateway.app import create_app
 from gateway.auth import Authenticator, KeyFor, load_public_key
 from gateway.catalog import Catalog
+from gateway.lookup import Lookup
+from gateway.memory import Memory
 from gateway.reads import Reads
 from gateway.routes import Routes
 from gateway.settings import GatewaySettings
@@ -80,24 +83,26 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         )
         stack.push_async_callback(publisher.stop)
         await publisher.start()
+        # two pools of connections: however many read, a call at the door finds a free one
+        door = await stack.enter_async_context(create_redis(settings.redis_url.get_secret_value()))
         redis = await stack.enter_async_context(create_redis(settings.redis_url.get_secret_value()))
         channel = await stack.enter_async_context(create_channel(settings.orders_grpc_target))
         markers = RedisMarkers(redis)
-        views = await stack.enter_async_context(create_cache(settings.redis_url.get_secret_value()))
+        memory = Memory(markers, GroupProgress(settings.kafka_bootstrap_servers, ORDER_WRITER, Topic.ORDERS_COMMANDS))
         orders = GrpcOrders(channel)
-        reads = Reads(CacheViews(RedisCache(views)), orders)
+        reads = Reads(CacheViews(RedisCache(redis)), orders)
         await stack.enter_async_context(reads.running())
         limit = Limit(settings.rate_burst, settings.rate_per_s)
-        acceptor = Acceptor(publisher, RedisDoorStore(redis, limit, replicas=settings.replicas))
-        await stack.enter_async_context(_beside(markers.keep_epoch))
+        store = RedisDoorStore(door, limit, replicas=settings.replicas, on_marker_lost=memory.marker_lost)
+        acceptor = Acceptor(publisher, store)
+        await stack.enter_async_context(_beside(memory.keep_epoch))
         await stack.enter_async_context(acceptor.running())
         catalog = Catalog()
         complete = await stack.enter_async_context(_reading(catalog, settings))
         routes = Routes(
             authenticator=Authenticator(public_key, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
             acceptor=acceptor,
-            markers=markers,
-            reads=reads,
+            lookup=Lookup(reads, markers, memory),
             orders=orders,
             catalog=catalog,
             limit=limit,

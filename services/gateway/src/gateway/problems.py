@@ -49,6 +49,7 @@ INTERNAL_ERROR = Kind("internal-error", "Something went wrong on our side", 500)
 OVERLOADED = Kind("overloaded", "Too many requests are waiting", 503)
 NOT_ACCEPTED = Kind("not-accepted", "Not accepted: nothing was written", 503)
 OUTCOME_UNKNOWN = Kind("outcome-unknown", "It may or may not have been accepted", 503)
+CANNOT_SAY_YET = Kind("cannot-say-yet", "Redis lost its memory: whether this order exists is not known yet", 503)
 UNAVAILABLE = Kind("unavailable", "A service behind this one does not answer", 503)
 
 _BY_STATUS = {

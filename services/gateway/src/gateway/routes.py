@@ -19,23 +19,23 @@ from common.contracts.values import order_id_for
 from common.records import OutgoingRecord
 from common.resilience.token_bucket import Limit as RateLimit
 from common.telemetry.metrics import ORDERS_ACCEPTED, TOKEN_BUCKET_REFUSALS
-from gateway.accept import Acceptor, MarkerStore
+from gateway.accept import Acceptor
 from gateway.auth import READ, WRITE, Authenticator
 from gateway.catalog import Catalog, price
 from gateway.idempotency import Admission, Call, Marker, Verdict, fingerprint_of, new_attempt
+from gateway.lookup import Lookup
 from gateway.problems import (
     IN_FLIGHT,
     KEY_REUSED,
     NOT_ACCEPTED,
-    NOT_FOUND,
     OUTCOME_UNKNOWN,
     OVERLOADED,
     TOO_MANY_REQUESTS,
     Problem,
 )
-from gateway.reads import Reads, View, not_changed
+from gateway.reads import not_changed
 from gateway.requests import idempotency_key, json_body, order_id_of
-from gateway.schemas import Accepted, CatalogPage, ItemView, OrderPage, OrderView, Status, links_to, parse_order
+from gateway.schemas import Accepted, CatalogPage, ItemView, OrderPage, Status, links_to, parse_order
 
 Limit = Annotated[int, Query(ge=1, le=100, description="orders or items on a page")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")]
@@ -59,15 +59,14 @@ class Routes:
         *,
         authenticator: Authenticator,
         acceptor: Acceptor,
-        markers: MarkerStore,
-        reads: Reads,
+        lookup: Lookup,
         orders: OrdersReader,
         catalog: Catalog,
         limit: RateLimit,
     ) -> None:
         self._limit = limit
-        self._authenticator, self._acceptor, self._markers = authenticator, acceptor, markers
-        self._reads, self._orders, self._catalog = reads, orders, catalog
+        self._authenticator, self._acceptor = authenticator, acceptor
+        self._lookup, self._orders, self._catalog = lookup, orders, catalog
 
     async def place_order(self, request: Request) -> Response:
         self._shed_load()
@@ -104,15 +103,9 @@ class Routes:
         return self._answer(order_id, await self._acceptor.accept(record, call), can_retry=True)
 
     async def read_order(self, request: Request) -> Response:
-        """First the view, then the marker: an order that was accepted is never a 404, and never goes backwards."""
         customer_id = self._customer(request, READ)
         order_id = order_id_of(request)
-        view = await self._reads.read(order_id, customer_id)
-        if view is None or view.died_at is not None:  # of a dead letter only the marker knows whose it is
-            marker = await self._markers.find(order_id, customer_id)
-            if marker is None:
-                raise Problem(NOT_FOUND)
-            view = _unplaced_view(marker, view.died_at if view else None)
+        view = await self._lookup.find(order_id, customer_id)
         etag = f'"{view.version}"' if view.died_at is None else '"0-dead-letter"'
         if not_changed(request.headers.get("if-none-match"), etag):
             return Response(status_code=304, headers={"ETag": etag})
@@ -180,20 +173,6 @@ class Routes:
 
 _RETRY_WITH_KEY = "Retry with the same key: it cannot happen twice."
 _LOOK_FIRST = "It had no Idempotency-Key, so a retry could be a second order: look for this order first."
-
-
-def _unplaced_view(marker: Marker, died_at: datetime | None) -> View:
-    """An order that is in the log only, or in the dead letter topic and waits for a person."""
-    view = OrderView(
-        order_id=marker.order_id,
-        status="needs_attention" if died_at else "accepted",
-        reason="dead_letter" if died_at else None,
-        version=0,
-        accepted_at=marker.accepted_at,
-        updated_at=died_at or marker.accepted_at,
-        links=links_to(marker.order_id),
-    )
-    return View(0, view.model_dump_json().encode(), died_at)
 
 
 def _json(body: str | bytes, *, status: int = 200, headers: dict[str, str]) -> Response:

@@ -18,6 +18,7 @@ class Topic(StrEnum):
     CATALOG_ITEMS = "catalog.items"
 
 
+ORDER_WRITER = "order_writer"  # the group that writes orders.commands to Postgres
 MAX_MESSAGE_BYTES = 1_048_588  # the default of every Kafka broker
 
 

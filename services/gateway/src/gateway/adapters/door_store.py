@@ -18,13 +18,15 @@ from hashlib import blake2b
 
 import msgspec
 import structlog
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import RedisCluster
 from redis.exceptions import RedisError
 
+from common.contracts.keys import accepted_key
 from common.kafka.publisher import Outcome
+from common.redis_client import RedisClient, hash_tag
 from common.resilience.token_bucket import TAKE_LUA, Limit, LocalBuckets
 from common.telemetry import metrics
-from gateway.adapters.markers import LIFETIME, MarkerValue, marker_key, tag_of
+from gateway.adapters.markers import LIFETIME, MarkerValue
 from gateway.idempotency import ACCEPTED_KEPT, CLAIM_STANDS, Admission, Call, Verdict
 
 log = structlog.get_logger()
@@ -91,14 +93,15 @@ class RedisDoorStore:
 
     def __init__(
         self,
-        redis: "Redis | RedisCluster",
+        redis: RedisClient,
         limit: Limit,
         *,
         replicas: int = 1,
+        on_marker_lost: Callable[[], None],
         claim_stands: timedelta = CLAIM_STANDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limit, self._clock = limit, clock
+        self._limit, self._on_marker_lost, self._clock = limit, on_marker_lost, clock
         self._claim_ms = _ms(claim_stands)
         self._share = LocalBuckets(limit.share(replicas), clock=clock)
         self._admit, self._settle = redis.register_script(_ADMIT), redis.register_script(_SETTLE)  # type: ignore[arg-type]
@@ -145,27 +148,32 @@ class RedisDoorStore:
         return Admission(Verdict.LIMITED, wait_us / 1e6) if wait_us else Admission(Verdict.NEW)
 
     async def _tell(self, settled: list[tuple[Call, Outcome]]) -> None:
-        markers_lost = sum(1 for call, outcome in settled if call.marker and outcome is Outcome.ACKED)
         if self._left_alone():
-            metrics.MARKERS_LOST.inc(markers_lost)
+            self._count_lost(settled)
             return
         keys: list[str] = []
         args: list[str | bytes | int] = [self._claim_ms, _ms(ACCEPTED_KEPT), _ms(LIFETIME)]
         for call, outcome in settled:
-            keys += [_claim_key(call), marker_key(call.order_id, call.customer_id)]
+            keys += [_claim_key(call), accepted_key(call.order_id, call.customer_id)]
             args += [_ACTIONS[outcome], call.fingerprint, call.attempt, _marker_value(call)]
         try:
             await self._settle(keys=keys, args=args)  # type: ignore[arg-type]
         except (RedisError, OSError) as error:
-            metrics.MARKERS_LOST.inc(markers_lost)
+            self._count_lost(settled)
             self._leave_alone("settle", error)
+
+    def _count_lost(self, settled: list[tuple[Call, Outcome]]) -> None:
+        lost = sum(1 for call, outcome in settled if call.marker and outcome is Outcome.ACKED)
+        if lost:
+            metrics.MARKERS_LOST.inc(lost)
+            self._on_marker_lost()
 
     def _groups(self, calls: Sequence[Call]) -> list[list[int]]:
         if self._one_call:
             return [list(range(len(calls)))] if calls else []
-        groups: dict[int, list[int]] = defaultdict(list)
+        groups: dict[str, list[int]] = defaultdict(list)
         for index, call in enumerate(calls):
-            groups[tag_of(call.customer_id)].append(index)
+            groups[hash_tag(call.customer_id)].append(index)
         return list(groups.values())
 
     def _left_alone(self) -> bool:
@@ -189,13 +197,13 @@ def _marker_value(call: Call) -> bytes:
 
 
 def _claim_key(call: Call) -> str:
-    return f"claim:{{{tag_of(call.customer_id)}}}:{call.order_id}"
+    return f"claim:{hash_tag(call.customer_id)}:{call.order_id}"
 
 
 @lru_cache(maxsize=65_536)
 def _bucket_key(customer_id: str) -> str:
     """A hash, never raw input."""
-    return f"bucket:{{{tag_of(customer_id)}}}:{blake2b(customer_id.encode(), digest_size=16).hexdigest()}"
+    return f"bucket:{hash_tag(customer_id)}:{blake2b(customer_id.encode(), digest_size=16).hexdigest()}"
 
 
 def _ms(duration: timedelta) -> int:
