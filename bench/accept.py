@@ -180,7 +180,7 @@ def show(results: dict[str, Any]) -> None:
     console.print(steps)
     for goal in results["goals"]:
         verdict = "met" if goal["met"] else "MISSED"
-        console.print(
+        print(
             f"{goal['connections']} connections: {goal['ratio']:.2f} times the textbook app's 202/s"
             f" ({goal['cpu_ratio']:.2f} times per second of CPU); wanted {goal['at_least']}: {verdict}"
         )

@@ -110,7 +110,7 @@ def show(results: dict[str, Any]) -> None:
     console.print(table)
     for goal in results["goals"]:
         verdict = "met" if goal["met"] else "MISSED"
-        console.print(f"{goal['figure']} {results[goal['figure']]:.2f}; wanted at most {goal['at_most']}: {verdict}")
+        print(f"{goal['figure']} {results[goal['figure']]:.2f}; wanted at most {goal['at_most']}: {verdict}")
 
 
 def main() -> None:

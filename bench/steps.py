@@ -5,11 +5,12 @@ calls of a batch share. `the whole request in the application` contains the step
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, islice
 from statistics import median
 from typing import Any
 from uuid import UUID
@@ -111,10 +112,15 @@ async def _application_steps(inputs: Inputs, items: Catalog) -> list[Step]:
     observed = await _asgi(Observe(_answer_at_once), inputs)
     empty = await _asgi(create_app(_NoWork(), ready=lambda: True), inputs)
     async with acceptor.running():
-        full = await _asgi(create_app(_routes(inputs, items, acceptor), ready=lambda: True), inputs)
+        app = create_app(_routes(inputs, items, acceptor), ready=lambda: True)
+        full = await _asgi(app, inputs)
+        gc.disable()
+        uncollected = await _asgi(app, inputs)
+        gc.enable()
     return [
         _less("request span and metrics", observed, bare),
         _less("FastAPI: middleware, routing, Request", empty, observed),
+        _less("garbage collection", full, uncollected),
         _less("the whole request in the application", full, bare),
     ]
 
@@ -124,8 +130,7 @@ async def _store_steps(inputs: Inputs) -> list[Step]:
     steps: list[Step] = []
 
     def calls(size: int) -> list[Call]:
-        customers = [f"steps-{next(numbers)}" for _ in range(size)]
-        return [_call(customer, order_id_for(customer, "key")) for customer in customers]
+        return [_call(f"steps-{n}", order_id_for(f"steps-{n}", "key")) for n in islice(numbers, size)]
 
     async with create_redis(inputs.redis_url) as redis:
         store = RedisDoorStore(redis, UNLIMITED)
@@ -143,7 +148,7 @@ async def _publish_steps(inputs: Inputs, items: Catalog) -> list[Step]:
     await publisher.start()
 
     def records(size: int) -> list[OutgoingRecord]:
-        ids = [order_id_for("steps", str(next(numbers))) for _ in range(size)]
+        ids = [order_id_for("steps", str(n)) for n in islice(numbers, size)]
         return [to_record(_command(inputs.body, items, i), i, TRACEPARENT) for i in ids]
 
     try:
@@ -267,8 +272,7 @@ async def _asgi(app: ASGIApp, inputs: Inputs) -> Step:
     async def together(bearers: Sequence[str]) -> None:
         await asyncio.gather(*(post(bearer) for bearer in bearers))
 
-    some = inputs.bearers[:TOGETHER]
-    return await _batches("", together, [some] * BATCHES)
+    return await _batches("", together, [inputs.bearers[:TOGETHER]] * BATCHES)
 
 
 def _scope(bearer: str, key: str, body: bytes) -> Scope:
@@ -287,7 +291,6 @@ def _scope(bearer: str, key: str, body: bytes) -> Scope:
         "path": "/v1/orders",
         "raw_path": b"/v1/orders",
         "query_string": b"",
-        "root_path": "",
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
 
