@@ -9,7 +9,7 @@ FILE ?= deploy/demo/data/cdnow.csv
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test check-readme env-example openapi fuzz proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test check-readme env-example openapi fuzz bench bench-accept bench-read proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,14 @@ fuzz: .venv/.dev ## Schemathesis over the running stack (make up): at least 5,00
 	@. .run/stack.env && .venv/bin/schemathesis run docs/openapi.json --url $$GATEWAY_URL \
 		--header "Authorization: Bearer $$($(PY) -m local_stack token fuzz)" --max-examples $(or $(EXAMPLES),1500) \
 		--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
+
+bench: bench-accept bench-read ## Both benchmarks; the results go to bench/results
+
+bench-accept: .venv/.runtime ## Orders accepted beside a textbook app, on a real Kafka (Docker): ROUNDS=3 ROUND_S=5
+	@ROUNDS=$(or $(ROUNDS),3) ROUND_S=$(or $(ROUND_S),5) $(PY) -m bench.accept
+
+bench-read: .venv/.runtime ## Latency of the cached read at 500 requests/s, on the embedded stack
+	@$(PY) -m bench.read
 
 proto: .venv/.dev ## Generate the gRPC code from orders.proto
 	@cd libs/common/src && ../../../$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. common/contracts/orders.proto
