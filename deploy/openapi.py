@@ -3,7 +3,7 @@
 import json
 from typing import Any, cast
 
-from gateway.app import create_app
+from gateway.app import create_api
 from gateway.routes import Routes
 
 
@@ -17,7 +17,7 @@ def openapi() -> str:
         catalog=nothing,
         limit=nothing,
     )
-    return json.dumps(create_app(routes, ready=lambda: True).openapi(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(create_api(routes, ready=lambda: True).openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import httpx
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from common.contracts.codec import encode, headers_of
 from common.contracts.commands import OrdersCommand
@@ -210,7 +210,7 @@ class FakeCommandLog:
 class Door:
     """The gateway, and what stands behind it."""
 
-    app: FastAPI
+    app: ASGIApp
     http: httpx.AsyncClient
     catalog: Catalog
     publisher: FakePublisher = field(default_factory=FakePublisher)

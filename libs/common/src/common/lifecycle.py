@@ -4,6 +4,7 @@ Rule: a signal only sets an event. Whoever runs looks at it, finishes what it ho
 """
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -41,6 +42,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> NoReturn:
             loop.add_signal_handler(number, stop.set)
         await main(stop)
 
+    spare_the_garbage_collector()
     try:
         uvloop.run(until_stopped())
     except* HeadraceError as errors:
@@ -48,6 +50,19 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> NoReturn:
             sys.stderr.write(f"stopped: {error}\n")
         raise SystemExit(1) from None
     raise SystemExit(0)
+
+
+def spare_the_garbage_collector() -> None:
+    """Leave what lives now out of all future collections, and collect less often.
+
+    Call it when what will live for long is there: the modules, a catalog. Walking through it again and again was the
+    largest single cost of accepting an order (measured). Reference counting frees what requests leave behind; only
+    cycles wait for the collector.
+    Source: `gc.freeze`; "Dismissing Python Garbage Collection at Instagram", 2017.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _leaves(group: BaseExceptionGroup[HeadraceError]) -> Iterator[BaseException]:

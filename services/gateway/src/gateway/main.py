@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from common.cache import RedisCache
 from common.contracts.topics import ORDER_WRITER, Topic
@@ -16,7 +16,7 @@ from common.errors import SettingsError
 from common.kafka.progress import GroupProgress
 from common.kafka.publisher import Publisher
 from common.kafka.reader import TopicReader
-from common.lifecycle import load_settings, run
+from common.lifecycle import load_settings, run, spare_the_garbage_collector
 from common.redis_client import create_redis
 from common.resilience.token_bucket import Limit
 from common.telemetry.admin import admin_server
@@ -45,7 +45,7 @@ LEAVE_KAFKA_S = 3
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    app: FastAPI
+    app: ASGIApp
     catalog_complete: asyncio.Event
     publisher: Publisher
 
@@ -111,7 +111,7 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         app = create_app(routes, ready=lambda: complete.is_set() and publisher.healthy)
         if jwks is not None:
             await stack.enter_async_context(_beside(jwks.keep_fresh))
-            app.add_middleware(LearnKeys, jwks=jwks)
+            app = LearnKeys(app, jwks=jwks)
         yield Gateway(app, complete, publisher)
 
 
@@ -179,12 +179,13 @@ async def _serve_http(gateway: Gateway, settings: GatewaySettings, stop: asyncio
         completing = tasks.create_task(gateway.catalog_complete.wait())
         await asyncio.wait({stopping, completing}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
+            spare_the_garbage_collector()  # the catalog is here to stay
             stopping.add_done_callback(lambda _: setattr(server, "should_exit", True))
             await server.serve(sockets)
         completing.cancel()
 
 
-def _server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
+def _server(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             app,

@@ -5,10 +5,12 @@ at 10,000 requests/s a line each would cost more than the work.
 """
 
 import time
+from functools import cache
 from typing import Any
 
 import structlog
 from opentelemetry import trace
+from prometheus_client import Counter, Histogram
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -54,14 +56,22 @@ def _traceparent(scope: Scope) -> str | None:
     return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
 
 
+@cache  # finding a metric by its labels costs more than counting
+def _metrics_of(template: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    return HTTP_REQUESTS.labels(template, method, status), HTTP_DURATION.labels(template, method)
+
+
 def _report(scope: Scope, status: int, seconds: float, traceparent: str) -> None:
     route: Any = scope.get("route")
     template: str = getattr(route, "path", _UNMATCHED)
     method: str = scope["method"]  # httptools lets only standard ones through, so labels stay few
-    HTTP_REQUESTS.labels(template, method, status).inc()
-    HTTP_DURATION.labels(template, method).observe(seconds)
-    trace.get_current_span().update_name(f"{method} {template}")
-    if status >= 500 or traceparent.endswith("-01"):
+    requests, duration = _metrics_of(template, method, status)
+    requests.inc()
+    duration.observe(seconds)
+    sampled = traceparent.endswith("-01")
+    if sampled:
+        trace.get_current_span().update_name(f"{method} {template}")
+    if status >= 500 or sampled:
         log.info(
             "http_request",
             method=method,

@@ -7,6 +7,7 @@ Source: W3C Trace Context; OpenTelemetry semantic conventions for messaging 1.36
 """
 
 import asyncio
+import random
 import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -16,20 +17,23 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})")
+_NO_TRACE = "0" * 32
 _MAX_LINKS = 32
 _tracer = trace.get_tracer("headrace")
+_sample_ratio = 0.0
 
 
 def configure_tracing(service: str, otlp_endpoint: str | None, sample_ratio: float) -> TracerProvider:
-    """Make ids for every request; export the sampled spans to `otlp_endpoint` if there is one."""
-    sampler = ParentBased(TraceIdRatioBased(sample_ratio if otlp_endpoint else 0.0))
-    provider = TracerProvider(resource=Resource.create({"service.name": service}), sampler=sampler)
+    """Export the sampled spans to `otlp_endpoint` if there is one; without it no trace is begun as sampled."""
+    global _sample_ratio
+    _sample_ratio = sample_ratio if otlp_endpoint else 0.0
+    provider = TracerProvider(resource=Resource.create({"service.name": service}), sampler=ALWAYS_ON)
     if otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -48,13 +52,29 @@ async def shutdown_tracing(provider: TracerProvider) -> None:
 
 @contextmanager
 def request_span(name: str, traceparent: str | None) -> Generator[str]:
-    """A server span that continues the caller's trace; yields the traceparent for what it publishes."""
+    """A server span that continues the caller's trace; yields the traceparent for what it publishes.
+
+    Whether it is sampled is decided here, before there is a span: most requests need ids only, and a span costs more
+    than all else that is done with a request before it is published.
+    """
+    trace_id, sampled = _begin(traceparent)
+    if not sampled:
+        yield f"00-{trace_id}-{random.getrandbits(64):016x}-00"
+        return
     carrier = {"traceparent": traceparent} if traceparent else {}
     parent = _PROPAGATOR.extract(carrier, context=Context())
     with _tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER):
         outgoing: dict[str, str] = {}
         _PROPAGATOR.inject(outgoing)
         yield outgoing["traceparent"]
+
+
+def _begin(traceparent: str | None) -> tuple[str, bool]:
+    """The trace id, the caller's or a new one, and whether this trace is sampled."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    if match and match[1] != _NO_TRACE:
+        return match[1], bool(int(match[2], 16) & 1)
+    return f"{random.getrandbits(128):032x}", random.random() < _sample_ratio  # noqa: S311
 
 
 @contextmanager
