@@ -5,6 +5,7 @@ import math
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Protocol
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from common.telemetry.metrics import ORDERS_ACCEPTED, TOKEN_BUCKET_REFUSALS
 from gateway.accept import Acceptor, MarkerStore
 from gateway.auth import READ, WRITE, Authenticator
 from gateway.catalog import Catalog, price
+from gateway.following import Following
 from gateway.idempotency import Admission, Call, Marker, Verdict, fingerprint_of, new_attempt
 from gateway.problems import (
     IN_FLIGHT,
@@ -34,7 +36,7 @@ from gateway.problems import (
     Problem,
 )
 from gateway.reads import Reads, View, not_changed
-from gateway.requests import idempotency_key, json_body, order_id_of
+from gateway.requests import idempotency_key, json_body, order_id_of, wait_of
 from gateway.schemas import Accepted, CatalogPage, ItemView, OrderPage, OrderView, Status, links_to, parse_order
 
 Limit = Annotated[int, Query(ge=1, le=100, description="orders or items on a page")]
@@ -64,10 +66,12 @@ class Routes:
         orders: OrdersReader,
         catalog: Catalog,
         limit: RateLimit,
+        following: Following,
     ) -> None:
         self._limit = limit
         self._authenticator, self._acceptor, self._markers = authenticator, acceptor, markers
         self._reads, self._orders, self._catalog = reads, orders, catalog
+        self._following = following
 
     async def place_order(self, request: Request) -> Response:
         self._shed_load()
@@ -104,19 +108,28 @@ class Routes:
         return self._answer(order_id, await self._acceptor.accept(record, call), can_retry=True)
 
     async def read_order(self, request: Request) -> Response:
-        """First the view, then the marker: an order that was accepted is never a 404, and never goes backwards."""
+        """At once, or with `?wait=` once it has changed."""
         customer_id = self._customer(request, READ)
-        order_id = order_id_of(request)
+        order_id, wait_s = order_id_of(request), wait_of(request)
+        known = request.headers.get("if-none-match")
+        if wait_s:
+            find = partial(self.find, order_id, customer_id)
+            view = await self._following.change(order_id, find, known, wait_s)
+        else:
+            view = await self.find(order_id, customer_id)
+        if not_changed(known, view.etag):
+            return Response(status_code=304, headers={"ETag": view.etag})
+        return _json(view.body, headers={"ETag": view.etag})
+
+    async def find(self, order_id: UUID, customer_id: str) -> View:
+        """First the view, then the marker: an order that was accepted is never a 404, and never goes backwards."""
         view = await self._reads.read(order_id, customer_id)
         if view is None or view.died_at is not None:  # of a dead letter only the marker knows whose it is
             marker = await self._markers.find(order_id, customer_id)
             if marker is None:
                 raise Problem(NOT_FOUND)
             view = _unplaced_view(marker, view.died_at if view else None)
-        etag = f'"{view.version}"' if view.died_at is None else '"0-dead-letter"'
-        if not_changed(request.headers.get("if-none-match"), etag):
-            return Response(status_code=304, headers={"ETag": etag})
-        return _json(view.body, headers={"ETag": etag})
+        return view
 
     async def list_orders(
         self, request: Request, status: Status | None = None, limit: Limit = 20, cursor: Cursor = None
