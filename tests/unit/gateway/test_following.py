@@ -15,9 +15,10 @@ from prometheus_client import REGISTRY
 
 from common.errors import InfrastructureError
 from eventually import eventually
-from gateway.following import Following
+from gateway.following import FINAL, Following
 from gateway.order_events import OrderEvents
 from gateway.reads import View
+from orders.domain import order
 from unit.gateway.fakes import Door, bearer, event_record, open_door
 
 Frame = tuple[str, str, int]  # id, event, and the version in the data
@@ -58,6 +59,10 @@ async def test_a_wait_that_is_no_integer_from_0_to_10_is_422_and_named(door: Doo
 
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == ["wait"]
+
+
+def test_final_is_what_orders_calls_final() -> None:
+    assert FINAL == order.FINAL
 
 
 @pytest.mark.parametrize("query", ["wait=0", "other=1", "wait=00"])
