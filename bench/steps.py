@@ -37,6 +37,7 @@ from gateway.auth import WRITE, Authenticator, load_public_key
 from gateway.catalog import Catalog, price
 from gateway.idempotency import Admission, Call, Marker, Verdict, fingerprint_of, new_attempt
 from gateway.observe import Observe
+from gateway.order_routes import OrderRoutes
 from gateway.routes import Routes
 from gateway.schemas import parse_order
 from local_stack import keys
@@ -112,9 +113,9 @@ async def _application_steps(inputs: Inputs, items: Catalog) -> list[Step]:
     acceptor = _acceptor()
     bare = await _asgi(_answer_at_once, inputs)
     observed = await _asgi(Observe(_answer_at_once), inputs)
-    empty = await _asgi(create_app(_NoWork(), ready=lambda: True), inputs)
+    empty = await _asgi(create_app(_NoWork(), _order_routes(), ready=lambda: True), inputs)
     async with acceptor.running():
-        app = create_app(_routes(inputs, items, acceptor), ready=lambda: True)
+        app = create_app(_routes(inputs, items, acceptor), _order_routes(), ready=lambda: True)
         full = await _asgi(app, inputs)
         gc.disable()
         uncollected = await _asgi(app, inputs)
@@ -202,7 +203,13 @@ def _routes(inputs: Inputs, items: Catalog, acceptor: Acceptor) -> Routes:
         orders=nobody,
         catalog=items,
         limit=UNLIMITED,
+        following=nobody,
     )
+
+
+def _order_routes() -> OrderRoutes:
+    nothing: Any = None  # none of them is called
+    return OrderRoutes(authenticator=nothing, find=nothing, following=nothing, timelines=nothing)
 
 
 def _authenticator(inputs: Inputs) -> Authenticator:

@@ -4,6 +4,7 @@ import json
 from typing import Any, cast
 
 from gateway.app import create_api
+from gateway.order_routes import OrderRoutes
 from gateway.routes import Routes
 
 
@@ -16,8 +17,12 @@ def openapi() -> str:
         orders=nothing,
         catalog=nothing,
         limit=nothing,
+        following=nothing,
     )
-    return json.dumps(create_api(routes, ready=lambda: True).openapi(), indent=2, ensure_ascii=False) + "\n"
+    order_routes = OrderRoutes(authenticator=nothing, find=nothing, following=nothing, timelines=nothing)
+    return (
+        json.dumps(create_api(routes, order_routes, ready=lambda: True).openapi(), indent=2, ensure_ascii=False) + "\n"
+    )
 
 
 if __name__ == "__main__":

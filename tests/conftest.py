@@ -15,7 +15,7 @@ from local_stack.servers import Addresses, embedded_servers
 from workers.migrate import migrate
 
 TABLES = """orders.orders, orders.order_lines, orders.sagas, orders.inbox, orders.outbox, orders.dead_orders,
-    inventory.items, inventory.reservations, inventory.inbox, inventory.outbox,
+    orders.timeline, inventory.items, inventory.reservations, inventory.inbox, inventory.outbox,
     payments.payments, payments.inbox, payments.outbox"""
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -14,7 +14,7 @@ from common.contracts.codec import Emitted, Message
 from common.errors import InfrastructureError
 from orders.adapters.postgres import UnitOfWorkFactory
 from orders.domain.order import Order
-from orders.domain.ports import Process, UnitOfWork
+from orders.domain.ports import Process, Step, UnitOfWork
 from orders.domain.saga import Saga
 from workers.payment import Payment
 from workers.provider import UnclearError
@@ -28,6 +28,7 @@ class FakeDatabase:
     sagas: dict[UUID, tuple[Saga, str | None]] = field(default_factory=dict[UUID, tuple[Saga, str | None]])
     inbox: set[tuple[str, UUID]] = field(default_factory=set[tuple[str, UUID]])
     outbox: list[Emitted] = field(default_factory=list[Emitted])
+    timeline: list[Step] = field(default_factory=list[Step])
 
     def unit_of_work(self, consumer: str) -> UnitOfWorkFactory:
         @asynccontextmanager
@@ -78,6 +79,16 @@ class FakeUnitOfWork:
 
     async def emit(self, emitted: Sequence[Emitted]) -> None:
         self._database.outbox += emitted
+
+    async def record(self, steps: Sequence[Step], again: Sequence[Step] = ()) -> None:
+        timeline = self._database.timeline
+        timeline += steps
+        for step in again:
+            place = (step.order_id, step.topic, step.partition, step.offset)
+            found = [i for i, s in enumerate(timeline) if (s.order_id, s.topic, s.partition, s.offset) == place]
+            for i in found:
+                timeline[i] = replace(timeline[i], attempt=timeline[i].attempt + 1)
+            timeline += [] if found else [step]
 
     def _process(self, order_id: UUID) -> Process:
         saga, traceparent = self._database.sagas.get(order_id, (Saga(order_id), None))

@@ -1,5 +1,8 @@
 """The gateway as a process, on the embedded broker and cache: how it starts, serves, and leaves."""
 
+# pyright: reportUnknownMemberType=false
+# (the generated stubs carry no types for the service class)
+
 import asyncio
 import os
 import signal
@@ -9,21 +12,29 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import UUID
+from time import perf_counter
+from uuid import UUID, uuid4
 
+import grpc
+import grpc.aio
 import httpx
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from common.contracts import orders_pb2 as pb
+from common.contracts import orders_pb2_grpc
 from common.contracts.codec import to_record
 from common.contracts.events import CatalogItem
 from common.contracts.topics import Topic, TopicSpec
 from common.kafka.admin import create_topics
 from common.kafka.publisher import Publisher
+from eventually import eventually
+from gateway.main import FINISH_REQUESTS_S
 from local_stack.network import HOST, free_ports, listen
 from local_stack.servers import broker, redis_url, valkey
 from local_stack.supervisor import supervised
 from unit.gateway.fakes import AUDIENCE, ISSUER, ONE_CD, PRIVATE_KEY, bearer
 
+PLACED = '{"status":"placed"}'
 REQUIRED = {"GATEWAY_ORDERS_GRPC_TARGET", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL"}
 
 
@@ -50,6 +61,38 @@ async def test_it_serves_on_an_inherited_socket_and_exits_0_on_sigterm(tmp_path:
     assert code == 0
 
 
+async def test_streams_and_waits_end_at_sigterm_and_the_process_exits_0_at_once(tmp_path: Path) -> None:
+    order_id = uuid4()
+    async with (
+        servers(tmp_path) as environment,
+        orders_with(order_id) as target,
+        serving({**environment, "GATEWAY_ORDERS_GRPC_TARGET": target}) as (process, url),
+        httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, headers=bearer()) as http,
+    ):
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(http.get(f"/v1/orders/{order_id}?wait=10"))
+            async with http.stream("GET", f"/v1/orders/{order_id}/events") as stream:
+                lines = stream.aiter_lines()
+                first = await anext(lines)
+                await eventually(lambda: followers(http, "wait"), within=5)
+
+                process.send_signal(signal.SIGTERM)
+                stopped = perf_counter()
+                rest = [line async for line in lines]  # raises if the stream is cut off
+        async with asyncio.timeout(25):
+            code = await process.wait()
+
+    assert (stream.status_code, first, rest) == (200, "id: 1", ["event: placed", f"data: {PLACED}", ""])
+    assert (waiting.result().status_code, waiting.result().text) == (200, PLACED)
+    assert code == 0
+    assert perf_counter() - stopped < FINISH_REQUESTS_S
+
+
+async def followers(http: httpx.AsyncClient, kind: str) -> bool:
+    """Whether somebody follows an order in this way."""
+    return f'headrace_followers{{kind="{kind}"}} 1.0' in (await http.get("/metrics")).text
+
+
 async def test_every_missing_setting_is_named_and_the_exit_code_is_2() -> None:
     environment = {"PATH": os.defpath}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway.main", env=environment, stderr=PIPE)
@@ -58,6 +101,25 @@ async def test_every_missing_setting_is_named_and_the_exit_code_is_2() -> None:
 
     assert process.returncode == 2
     assert {line.split()[1].rstrip(":") for line in stderr.decode().splitlines()} == REQUIRED
+
+
+@asynccontextmanager
+async def orders_with(order_id: UUID) -> AsyncGenerator[str]:
+    """An orders service that knows one order, which never changes; yields its address."""
+
+    class Orders(orders_pb2_grpc.OrdersServicer):
+        async def GetOrder(self, request: pb.GetOrderRequest, context: object) -> pb.GetOrderReply:  # noqa: N802
+            assert request.order_id == str(order_id)
+            return pb.GetOrderReply(version=1, view=PLACED.encode())
+
+    server = grpc.aio.server()
+    orders_pb2_grpc.add_OrdersServicer_to_server(Orders(), server)
+    port = server.add_insecure_port(f"{HOST}:0")
+    await server.start()
+    try:
+        yield f"{HOST}:{port}"
+    finally:
+        await server.stop(grace=0)
 
 
 @asynccontextmanager
@@ -105,7 +167,8 @@ async def start(environment: dict[str, str], listener: socket.socket) -> Process
 
 async def _fill_catalog(bootstrap: str) -> None:
     await create_topics(
-        bootstrap, [TopicSpec(topic, 1, None) for topic in (Topic.CATALOG_ITEMS, Topic.ORDERS_COMMANDS)]
+        bootstrap,
+        [TopicSpec(topic, 1, None) for topic in (Topic.CATALOG_ITEMS, Topic.ORDERS_COMMANDS, Topic.ORDERS_EVENTS)],
     )
     publisher = Publisher(bootstrap, idempotence=False)
     await publisher.start()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,8 +16,9 @@ from common.postgres import transaction
 from common.records import Record
 from fakes import FakeDatabase
 from orders.adapters.postgres import UnitOfWorkFactory, unit_of_work
+from orders.adapters.queries import OrderQueries
 from orders.domain.order import Order, OrderStatus
-from orders.domain.ports import UnitOfWork
+from orders.domain.ports import Step, UnitOfWork
 from orders.domain.saga import Saga, SagaState
 
 
@@ -29,6 +31,9 @@ class Fake:
 
     async def sent(self) -> list[Emitted]:
         return self.database.outbox
+
+    async def timeline(self, order: Order) -> list[Step]:
+        return sorted((s for s in self.database.timeline if s.order_id == order.order_id), key=lambda s: s.handled_at)
 
 
 class Real:
@@ -46,6 +51,9 @@ class Real:
             Emitted(decode(Record(r.topic, 0, 0, 0, r.key.encode(), r.payload, headers)).body, r.traceparent)
             for r in rows
         ]
+
+    async def timeline(self, order: Order) -> list[Step] | None:
+        return await OrderQueries(self.engine).timeline(order.order_id, order.customer_id)
 
 
 Store = Fake | Real
@@ -197,6 +205,26 @@ async def test_what_is_emitted_leaves_in_its_order_with_its_trace(store: Store) 
     assert await store.sent() == emitted
 
 
+async def test_a_step_is_written_and_when_its_record_comes_again_it_has_one_attempt_more(store: Store) -> None:
+    order = an_order(customer_id="ada")
+    await add(store, order)
+    position: dict[str, Any] = {"topic": "orders.commands", "partition": 3, "logged_at": NOW}
+    first = Step(order.order_id, "PlaceOrder", NOW, status="placed", version=1, trace_id="7" * 32, **position, offset=1)
+    copy = replace(first, offset=2, status=None, version=None, note="copy")
+    async with store.begin()() as work:
+        await work.record([first, Step(order.order_id, "StepTimedOut", NOW + timedelta(seconds=1), attempt=4)])
+
+    for _ in range(2):
+        async with store.begin()() as work:
+            await work.record([], [replace(first, note="copy"), copy])
+
+    assert await store.timeline(order) == [
+        replace(first, attempt=3),
+        replace(copy, attempt=2),
+        Step(order.order_id, "StepTimedOut", NOW + timedelta(seconds=1), attempt=4),
+    ]
+
+
 async def test_empty_batches_are_fine(store: Store) -> None:
     async with store.begin()() as work:
         assert await work.take_new([]) == []
@@ -205,3 +233,4 @@ async def test_empty_batches_are_fine(store: Store) -> None:
         await work.add_orders([])
         await work.save([])
         await work.emit([])
+        await work.record([], [])

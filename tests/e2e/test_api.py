@@ -47,6 +47,48 @@ async def test_an_order_goes_from_the_door_to_confirmed(api: aiohttp.ClientSessi
         assert accepted["order_id"] in [entry["order_id"] for entry in (await response.json())["orders"]]
 
 
+async def test_an_order_is_followed_from_accepted_to_confirmed_and_its_timeline_tells_how(
+    api: aiohttp.ClientSession,
+) -> None:
+    async with api.post("/v1/orders", json=order()) as response:
+        links = (await response.json())["links"]
+
+    async with api.get(links["events"]) as response:
+        text = await response.text()  # a stream ends with its order
+    async with api.get(links["timeline"]) as response:
+        steps = (await response.json())["steps"]
+
+    fields = [line.split(": ", 1) for line in text.splitlines() if line]
+    statuses = [value for name, value in fields if name == "event"]
+    versions = [int(value) for name, value in fields if name == "id"]
+    assert statuses[-1] == "confirmed"
+    assert versions == sorted(set(versions))  # on its way none comes twice, and none after a newer one
+    assert [(s["what"], s["status"]) for s in steps] == [
+        ("accepted", "accepted"),
+        ("PlaceOrder", "placed"),
+        ("OrderPlaced", None),
+        ("StockReserved", "reserved"),
+        ("PaymentAuthorized", "authorized"),
+        ("PaymentCaptured", "confirmed"),
+    ]
+    assert len({s["trace_id"] for s in steps[1:]}) == 1  # that of the request
+    assert {s["attempt"] for s in steps} == {1}
+
+
+async def test_who_waits_for_an_order_hears_of_it_sooner_than_the_wait_ends(api: aiohttp.ClientSession) -> None:
+    async with api.post("/v1/orders", json=order()) as response:
+        location = response.headers["Location"]
+
+    etag, statuses = "none", list[str]()
+    while not statuses or statuses[-1] != "confirmed":
+        async with api.get(f"{location}?wait=5", headers={"If-None-Match": etag}) as response:
+            assert response.status == 200, "nothing was heard for 5 s"
+            etag = response.headers["ETag"]
+            statuses.append((await response.json())["status"])
+
+    assert len(statuses) == len(set(statuses))
+
+
 async def test_the_same_key_is_the_same_order(api: aiohttp.ClientSession) -> None:
     key = {"Idempotency-Key": "once-and-again"}
 

@@ -139,4 +139,4 @@ async def test_migrating_again_changes_nothing(servers: Addresses, engine: Async
 
     assert await value(engine, "SELECT count(*) FROM inventory.items") == 1
     versions = [await value(engine, f"SELECT version_num FROM {schema}.alembic_version") for schema in HISTORIES]
-    assert versions == ["0002", "0001", "0001"]
+    assert versions == ["0003", "0001", "0001"]

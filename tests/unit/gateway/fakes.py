@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -27,18 +28,22 @@ from gateway.accept import Acceptor
 from gateway.app import create_app
 from gateway.auth import Authenticator
 from gateway.catalog import Catalog
+from gateway.following import Following
 from gateway.idempotency import Admission, Call, DoorStore, Marker, Verdict
 from gateway.lookup import Lookup, Remembered
 from gateway.memory import Memory, Offsets
+from gateway.order_events import OrderEvents
+from gateway.order_routes import OrderRoutes
 from gateway.problems import BAD_CURSOR, Problem
 from gateway.reads import Missing, Reads, View
 from gateway.routes import Routes
-from gateway.schemas import OrderPage, OrderView
+from gateway.schemas import OrderPage, OrderView, TimelineStep, links_to
 
 ISSUER = "test-issuer"
 AUDIENCE = "test-audience"
 PRIVATE_KEY = Ed25519PrivateKey.generate()
 LIMIT = Limit(100, 100)
+NEVER_POLLING = partial(Following, poll_s=60)
 ONE_CD = {"currency": "USD", "lines": [{"sku": "cd-1", "quantity": 1}]}
 
 
@@ -169,15 +174,23 @@ class FakeOrders:
         self.away = False
         self.views: dict[tuple[str, UUID], OrderView] = {}
         self.dead: dict[UUID, datetime] = {}  # orders in the dead letter topic: nobody knows whose they are
+        self.steps: dict[tuple[str, UUID], list[TimelineStep]] = {}
         self.asked: dict[str, Any] = {}
+        self.read = 0  # how often a view was asked for
 
     async def view(self, order_id: UUID, customer_id: str, lease: str) -> View | None:
+        self.read += 1
         if self.away:
             raise InfrastructureError("fake orders are away")
         if died_at := self.dead.get(order_id):
             return View(0, b"", died_at)
         found = self.views.get((customer_id, order_id))
         return View(found.version, found.model_dump_json().encode()) if found else None
+
+    async def timeline(self, order_id: UUID, customer_id: str) -> list[TimelineStep] | None:
+        if self.away:
+            raise InfrastructureError("fake orders are away")
+        return self.steps.get((customer_id, order_id))
 
     async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
         if self.away:
@@ -217,6 +230,7 @@ class Door:
     markers: FakeStore = field(default_factory=FakeStore)
     orders: FakeOrders = field(default_factory=FakeOrders)
     log: FakeCommandLog = field(default_factory=FakeCommandLog)
+    events: OrderEvents = field(default_factory=OrderEvents)
 
     async def place(self, order: object = ONE_CD, *, customer: str = "alice", **headers: str) -> httpx.Response:
         return await self.http.post(
@@ -232,34 +246,59 @@ class Door:
             "/v1/orders", content=body, headers={"content-type": "application/json", **bearer(), **named}
         )
 
-    async def get(self, path: str, *, customer: str = "alice") -> httpx.Response:
-        return await self.http.get(path, headers=bearer(customer))
+    async def get(self, path: str, *, customer: str = "alice", **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.get(path, headers={**bearer(customer), **named})
+
+    def move(self, order_id: UUID, status: str, version: int, *, heard: bool = True) -> None:
+        """The order of alice has a new version, and the gateway hears of it."""
+        moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        self.orders.views["alice", order_id] = OrderView(
+            order_id=order_id,
+            status=status,
+            version=version,
+            accepted_at=moment,
+            updated_at=moment,
+            links=links_to(order_id),
+        )
+        if heard:
+            self.events.hear([event_record(order_id)])
 
 
 @asynccontextmanager
 async def open_door(
-    *, capacity: int = 100, ready: bool = True, limit: Limit = LIMIT, store: DoorStore | None = None
+    *,
+    capacity: int = 100,
+    ready: bool = True,
+    limit: Limit = LIMIT,
+    store: DoorStore | None = None,
+    following: Callable[[OrderEvents], Following] = NEVER_POLLING,
 ) -> AsyncGenerator[Door]:
     publisher, markers, orders, catalog = FakePublisher(), FakeStore(limit), FakeOrders(), Catalog()
     catalog.update([item_record("cd-1", 1_177), item_record("cd-2", 2_999), item_record("eur-1", 500, currency="EUR")])
     acceptor = Acceptor(publisher, store or markers, capacity=capacity)
-    reads, log = Reads(NoCachedViews(), orders), FakeCommandLog()
+    reads, log, events = Reads(NoCachedViews(), orders), FakeCommandLog(), OrderEvents()
+    authenticator = Authenticator(PRIVATE_KEY.public_key(), issuer=ISSUER, audience=AUDIENCE)
+    follow = following(events)
+    lookup = Lookup(reads, markers, Memory(markers, log))
     routes = Routes(
-        authenticator=Authenticator(PRIVATE_KEY.public_key(), issuer=ISSUER, audience=AUDIENCE),
+        authenticator=authenticator,
         acceptor=acceptor,
-        lookup=Lookup(reads, markers, Memory(markers, log)),
+        lookup=lookup,
         orders=orders,
         catalog=catalog,
         limit=limit,
+        following=follow,
     )
-    app = create_app(routes, ready=lambda: ready)
+    order_routes = OrderRoutes(authenticator=authenticator, find=lookup.find, following=follow, timelines=orders)
+    app = create_app(routes, order_routes, ready=lambda: ready)
     transport = httpx.ASGITransport(app)
     async with (
         reads.running(),
         acceptor.running(),
         httpx.AsyncClient(transport=transport, base_url="http://door") as http,
     ):
-        yield Door(app, http, catalog, publisher, markers, orders, log)
+        yield Door(app, http, catalog, publisher, markers, orders, log, events)
 
 
 def token(customer: str = "alice", *, key: Any = PRIVATE_KEY, algorithm: str = "EdDSA", **claims: Any) -> str:
@@ -272,6 +311,11 @@ def token(customer: str = "alice", *, key: Any = PRIVATE_KEY, algorithm: str = "
 
 def bearer(customer: str = "alice", **claims: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {token(customer, **claims)}"}
+
+
+def event_record(order_id: UUID) -> Record:
+    """Nobody should read anything but its key."""
+    return Record(Topic.ORDERS_EVENTS, 0, 0, 0, str(order_id).encode(), b"not even JSON", [])
 
 
 def item_record(sku: str, price_minor: int, *, currency: str = "USD", offset: int = 0) -> Record:

@@ -82,7 +82,9 @@ async def test_every_status_is_documented(door: Door) -> None:
         *("202", "400", "401", "403", "405", "409", "413", "415", "422", "429", "503")
     }
     assert documented["get /v1/orders"] == {"200", "400", "401", "403", "405", "422", "503"}
-    assert documented["get /v1/orders/{order_id}"] == {"200", "304", "401", "403", "404", "405", "503"}
+    assert documented["get /v1/orders/{order_id}"] == {"200", "304", "401", "403", "404", "405", "422", "503"}
+    assert documented["get /v1/orders/{order_id}/events"] == {"200", "204", "401", "403", "404", "405", "503"}
+    assert documented["get /v1/orders/{order_id}/timeline"] == {"200", "401", "403", "404", "405", "503"}
     assert documented["post /v1/orders/{order_id}/cancel"] == {"202", "401", "403", "404", "405", "429", "503"}
     assert documented["get /v1/catalog"] == {"200", "405", "422"}
 
@@ -96,6 +98,16 @@ async def test_the_body_and_the_key_are_documented(door: Door) -> None:
     assert place["security"] == [{"HTTPBearer": []}]
     assert "application/problem+json" in place["responses"]["422"]["content"]
     assert set(place["responses"]["202"]["headers"]) == {"Location", "Retry-After", "Idempotent-Replayed"}
+
+
+async def test_waiting_and_following_are_documented(door: Door) -> None:
+    document: dict[str, Any] = (await door.http.get("/openapi.json")).json()
+    read, events = (document["paths"]["/v1/orders/{order_id}" + rest]["get"] for rest in ("", "/events"))
+
+    (wait,) = (parameter for parameter in read["parameters"] if parameter["name"] == "wait")
+    assert (wait["in"], wait["schema"]["minimum"], wait["schema"]["maximum"]) == ("query", 0, 10)
+    assert list(events["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert "Last-Event-ID" in [parameter["name"] for parameter in events["parameters"]]
 
 
 async def test_the_documentation_is_served(door: Door) -> None:

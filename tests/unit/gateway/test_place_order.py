@@ -28,7 +28,16 @@ async def test_the_answer_says_where_to_look(door: Door) -> None:
     answer = await door.place()
 
     order_id = answer.json()["order_id"]
-    assert answer.json() == {"order_id": order_id, "status": "accepted", "links": {"self": f"/v1/orders/{order_id}"}}
+    assert answer.json() == {
+        "order_id": order_id,
+        "status": "accepted",
+        "links": {
+            "self": f"/v1/orders/{order_id}",
+            "timeline": f"/v1/orders/{order_id}/timeline",
+            "events": f"/v1/orders/{order_id}/events",
+            "cancel": f"/v1/orders/{order_id}/cancel",
+        },
+    }
     assert answer.headers["location"] == f"/v1/orders/{order_id}"
     assert answer.headers["retry-after"] == "1"
     assert (await door.get(answer.headers["location"])).status_code == 200

@@ -15,10 +15,13 @@ from starlette.routing import request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import InfrastructureError
+from gateway.following import EventStream
 from gateway.observe import Observe
+from gateway.order_routes import OrderRoutes
 from gateway.problems import MEDIA_TYPE, SCHEMA, Problem, answer_error
+from gateway.requests import MAX_WAIT_S
 from gateway.routes import Routes
-from gateway.schemas import Accepted, CatalogPage, NewOrder, OrderPage, OrderView
+from gateway.schemas import Accepted, CatalogPage, NewOrder, OrderPage, OrderView, Timeline
 
 _TITLES = {
     400: "Cannot be read",
@@ -37,13 +40,13 @@ _ORDERS = "/v1/orders"
 _bearer = Depends(HTTPBearer(auto_error=False, description="JWT, EdDSA; scopes orders:write and orders:read"))
 
 
-def create_app(routes: Routes, *, ready: Callable[[], bool]) -> ASGIApp:
-    """The app over whatever `routes` stands on: real clients in `main`, fakes in the tests."""
-    api = create_api(routes, ready=ready)
+def create_app(routes: Routes, order_routes: OrderRoutes, *, ready: Callable[[], bool]) -> ASGIApp:
+    """The app over whatever the routes stand on: real clients in `main`, fakes in the tests."""
+    api = create_api(routes, order_routes, ready=ready)
     return Observe(HotPath(api, place_order=_route(api, "place_order"), read_order=_route(api, "read_order")))
 
 
-def create_api(routes: Routes, *, ready: Callable[[], bool]) -> FastAPI:
+def create_api(routes: Routes, order_routes: OrderRoutes, *, ready: Callable[[], bool]) -> FastAPI:
     """Every route with its documentation."""
     app = FastAPI(
         title="Headrace",
@@ -56,6 +59,7 @@ def create_api(routes: Routes, *, ready: Callable[[], bool]) -> FastAPI:
     for error in (Problem, HTTPException, RequestValidationError, InfrastructureError, ClientDisconnect):
         app.add_exception_handler(error, answer_error)
     _add_orders(app, routes)
+    _add_order_story(app, order_routes)
     _add_catalog(app, routes)
     _add_health(app, ready)
     return app
@@ -138,11 +142,13 @@ def _add_orders(app: FastAPI, routes: Routes) -> None:
         methods=["GET"],
         route_class_override=PlainRoute,
         summary="Read an order",
-        description="Never 404 after its 202. `ETag` is the version; with `If-None-Match` 304 while it is the same.",
+        description="Never 404 after its 202. `ETag` is the version; with `If-None-Match` 304 while it is the same. "
+        "With `wait` the answer comes once the version is another than that of `If-None-Match`, or without that "
+        "header than the one at the time of the call; at once if the order is final; at the latest after that time.",
         dependencies=[_bearer],
-        openapi_extra=_ORDER_ID,
+        openapi_extra={"parameters": [_ORDER_ID, _WAIT, _header("If-None-Match", "the `ETag` that you have")]},
         response_model=OrderView,
-        responses={304: {"description": "You have this version"}, **_problems(401, 403, 404, 405, 503)},
+        responses={304: {"description": "You have this version"}, **_problems(401, 403, 404, 405, 422, 503)},
     )
     add(
         "/v1/orders/{order_id}/cancel",
@@ -152,10 +158,44 @@ def _add_orders(app: FastAPI, routes: Routes) -> None:
         summary="Ask for an order to be cancelled",
         description="202 says that the wish is in the log. An order that is confirmed stays so.",
         dependencies=[_bearer],
-        openapi_extra=_ORDER_ID,
+        openapi_extra={"parameters": [_ORDER_ID]},
         status_code=202,
         response_model=Accepted,
         responses={202: _HEADERS_OF_202, **_problems(401, 403, 404, 405, 429, 503)},
+    )
+
+
+def _add_order_story(app: FastAPI, routes: OrderRoutes) -> None:
+    add = app.router.add_api_route
+    add(
+        "/v1/orders/{order_id}/events",
+        routes.stream_events,
+        methods=["GET"],
+        route_class_override=PlainRoute,
+        summary="Follow an order",
+        description="Server-Sent Events: the order as it is, then each new version. `event` is the status, `id` the "
+        "version, `data` the JSON of the order; a comment comes every 15 s. Ends after the final version, or after 5 "
+        "minutes: come back with `Last-Event-ID`, and nothing that you have is sent again.",
+        dependencies=[_bearer],
+        openapi_extra={"parameters": [_ORDER_ID, _header("Last-Event-ID", "the last `id` that you have")]},
+        status_code=200,
+        response_class=EventStream,
+        responses={
+            204: {"description": "You have the final version: do not come back"},
+            **_problems(401, 403, 404, 405, 503),
+        },
+    )
+    add(
+        "/v1/orders/{order_id}/timeline",
+        routes.read_timeline,
+        methods=["GET"],
+        route_class_override=PlainRoute,
+        summary="Read what was done about an order",
+        description="Every step, oldest first: the record that was handled, its place in the log, its trace.",
+        dependencies=[_bearer],
+        openapi_extra={"parameters": [_ORDER_ID]},
+        response_model=Timeline,
+        responses=_problems(401, 403, 404, 405, 503),
     )
 
 
@@ -200,6 +240,10 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+
+
 _HEADERS_OF_202 = {
     "headers": {
         "Location": {"description": "where to read the order", "schema": {"type": "string"}},
@@ -211,13 +255,15 @@ _HEADERS_OF_202 = {
     }
 }
 _ORDER_ID = {
-    "parameters": [
-        {
-            "name": "order_id",
-            "in": "path",
-            "required": True,
-            "description": "from the 202",
-            "schema": {"type": "string", "format": "uuid"},
-        }
-    ]
+    "name": "order_id",
+    "in": "path",
+    "required": True,
+    "description": "from the 202",
+    "schema": {"type": "string", "format": "uuid"},
+}
+_WAIT = {
+    "name": "wait",
+    "in": "query",
+    "description": "seconds to wait for a change",
+    "schema": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0},
 }

@@ -13,7 +13,8 @@ per key keeps the fingerprint of the body and what became of the first call, and
 | expired or lost | none | publish again, the inbox drops it: 202 | 202 with the first order |
 
 Guarantees: a key is never a second order, whatever becomes of Redis. The claim only decides what is said.
-Limits: without Redis every copy is published, and another body under the same key is not noticed.
+Limits: without Redis every copy is published, and another body under the same key is noticed by order_writer only:
+nothing changes, and the conflict stands in the order's timeline.
 Source: the Idempotency-Key header, draft-ietf-httpapi-idempotency-key-header.
 """
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -31,8 +32,11 @@ from gateway.adapters.views import CacheViews
 from gateway.app import create_app
 from gateway.auth import Authenticator, KeyFor, load_public_key
 from gateway.catalog import Catalog
+from gateway.following import Following
 from gateway.lookup import Lookup
 from gateway.memory import Memory
+from gateway.order_events import OrderEvents
+from gateway.order_routes import OrderRoutes
 from gateway.reads import Reads
 from gateway.routes import Routes
 from gateway.settings import GatewaySettings
@@ -48,6 +52,7 @@ class Gateway:
     app: ASGIApp
     catalog_complete: asyncio.Event
     publisher: Publisher
+    events: OrderEvents
 
     def ready(self) -> bool:
         return self.catalog_complete.is_set() and self.publisher.healthy
@@ -99,20 +104,27 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         await stack.enter_async_context(acceptor.running())
         catalog = Catalog()
         complete = await stack.enter_async_context(_reading(catalog, settings))
+        events = OrderEvents()
+        await stack.enter_async_context(_until_left(lambda stop: events.listen(stop, lambda: _heard(events, settings))))
+        authenticator = Authenticator(public_key, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+        following = Following(events)
+        lookup = Lookup(reads, markers, memory)
         routes = Routes(
-            authenticator=Authenticator(public_key, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
+            authenticator=authenticator,
             acceptor=acceptor,
-            lookup=Lookup(reads, markers, memory),
+            lookup=lookup,
             orders=orders,
             catalog=catalog,
             limit=limit,
+            following=following,
         )
+        order_routes = OrderRoutes(authenticator=authenticator, find=lookup.find, following=following, timelines=orders)
         await stack.enter_async_context(_beside(lambda: _healing(publisher)))
-        app = create_app(routes, ready=lambda: complete.is_set() and publisher.healthy)
+        app = create_app(routes, order_routes, ready=lambda: complete.is_set() and publisher.healthy)
         if jwks is not None:
             await stack.enter_async_context(_beside(jwks.keep_fresh))
             app = LearnKeys(app, jwks=jwks)
-        yield Gateway(app, complete, publisher)
+        yield Gateway(app, complete, publisher, events)
 
 
 async def _healing(publisher: Publisher) -> None:
@@ -161,10 +173,27 @@ async def _reading(catalog: Catalog, settings: GatewaySettings) -> AsyncGenerato
         handle=catalog.update,
         fetch_max_wait_ms=settings.kafka_fetch_max_wait_ms,
     )
+    async with _until_left(reader.run):
+        yield reader.caught_up
+
+
+def _heard(events: OrderEvents, settings: GatewaySettings) -> TopicReader:
+    return TopicReader(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        topic=Topic.ORDERS_EVENTS,
+        handle=events.hear,
+        fetch_max_wait_ms=settings.kafka_fetch_max_wait_ms,
+        from_end=True,
+    )
+
+
+@asynccontextmanager
+async def _until_left(read: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
+    """`read(stop)` beside the block, told to stop at its end."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        reading = tasks.create_task(reader.run(stop))
-        yield reader.caught_up
+        reading = tasks.create_task(read(stop))
+        yield
         stop.set()
         await asyncio.wait({reading}, timeout=LEAVE_KAFKA_S)
         reading.cancel()  # a frozen broker could hold it for 40 s
@@ -181,6 +210,7 @@ async def _serve_http(gateway: Gateway, settings: GatewaySettings, stop: asyncio
         if not stop.is_set():
             spare_the_garbage_collector()  # the catalog is here to stay
             stopping.add_done_callback(lambda _: setattr(server, "should_exit", True))
+            stopping.add_done_callback(lambda _: gateway.events.close())  # who waits would hold up the end
             await server.serve(sockets)
         completing.cancel()
 

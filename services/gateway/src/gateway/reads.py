@@ -40,6 +40,20 @@ class View:
     body: bytes
     died_at: datetime | None = None
 
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """Grows with each state that the order goes through: a dead letter comes after accepted, before placed."""
+        return self.version, self.died_at is not None
+
+    @property
+    def tag(self) -> str:
+        """The version, as clients know it."""
+        return str(self.version) if self.died_at is None else f"{self.version}-dead-letter"
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.tag}"'
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:

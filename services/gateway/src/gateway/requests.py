@@ -11,12 +11,16 @@ from gateway.problems import (
     BODY_TOO_LARGE,
     NOT_FOUND,
     UNSUPPORTED_MEDIA_TYPE,
+    FieldError,
     Problem,
+    invalid_fields,
 )
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_WAIT_S = 10
 
 _JSON = re.compile(r'application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?\Z', re.IGNORECASE)
+_SECONDS = re.compile(r"[0-9]{1,2}\Z")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
@@ -47,6 +51,19 @@ def idempotency_key(headers: Headers) -> str | None:
             return key
         case _:
             raise Problem(BAD_IDEMPOTENCY_KEY)
+
+
+def wait_of(request: Request) -> int:
+    """The seconds of `?wait=`; 0 without it. The problem 422 for anything but an integer from 0 to 10."""
+    if not request.scope["query_string"]:
+        return 0
+    match request.query_params.getlist("wait"):
+        case []:
+            return 0
+        case [text] if _SECONDS.match(text) and int(text) <= MAX_WAIT_S:
+            return int(text)
+        case _:
+            raise invalid_fields([FieldError("wait", "wait", f"An integer from 0 to {MAX_WAIT_S}, in seconds")])
 
 
 def order_id_of(request: Request) -> UUID:

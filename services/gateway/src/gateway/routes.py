@@ -5,6 +5,7 @@ import math
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Protocol
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from common.telemetry.metrics import ORDERS_ACCEPTED, TOKEN_BUCKET_REFUSALS
 from gateway.accept import Acceptor
 from gateway.auth import READ, WRITE, Authenticator
 from gateway.catalog import Catalog, price
+from gateway.following import Following
 from gateway.idempotency import Admission, Call, Marker, Verdict, fingerprint_of, new_attempt
 from gateway.lookup import Lookup
 from gateway.problems import (
@@ -34,7 +36,7 @@ from gateway.problems import (
     Problem,
 )
 from gateway.reads import not_changed
-from gateway.requests import idempotency_key, json_body, order_id_of
+from gateway.requests import idempotency_key, json_body, order_id_of, wait_of
 from gateway.schemas import Accepted, CatalogPage, ItemView, OrderPage, Status, links_to, parse_order
 
 Limit = Annotated[int, Query(ge=1, le=100, description="orders or items on a page")]
@@ -63,10 +65,12 @@ class Routes:
         orders: OrdersReader,
         catalog: Catalog,
         limit: RateLimit,
+        following: Following,
     ) -> None:
         self._limit = limit
         self._authenticator, self._acceptor = authenticator, acceptor
         self._lookup, self._orders, self._catalog = lookup, orders, catalog
+        self._following = following
 
     async def place_order(self, request: Request) -> Response:
         self._shed_load()
@@ -103,13 +107,18 @@ class Routes:
         return self._answer(order_id, await self._acceptor.accept(record, call), can_retry=True)
 
     async def read_order(self, request: Request) -> Response:
+        """At once, or with `?wait=` once it has changed."""
         customer_id = self._customer(request, READ)
-        order_id = order_id_of(request)
-        view = await self._lookup.find(order_id, customer_id)
-        etag = f'"{view.version}"' if view.died_at is None else '"0-dead-letter"'
-        if not_changed(request.headers.get("if-none-match"), etag):
-            return Response(status_code=304, headers={"ETag": etag})
-        return _json(view.body, headers={"ETag": etag})
+        order_id, wait_s = order_id_of(request), wait_of(request)
+        known = request.headers.get("if-none-match")
+        if wait_s:
+            find = partial(self._lookup.find, order_id, customer_id)
+            view = await self._following.change(order_id, find, known, wait_s)
+        else:
+            view = await self._lookup.find(order_id, customer_id)
+        if not_changed(known, view.etag):
+            return Response(status_code=304, headers={"ETag": view.etag})
+        return _json(view.body, headers={"ETag": view.etag})
 
     async def list_orders(
         self, request: Request, status: Status | None = None, limit: Limit = 20, cursor: Cursor = None

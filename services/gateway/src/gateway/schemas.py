@@ -40,6 +40,9 @@ class NewOrder(BaseModel):
 
 class OrderLinks(BaseModel):
     self: str
+    timeline: str
+    events: str
+    cancel: str
 
 
 class Accepted(BaseModel):
@@ -72,6 +75,34 @@ class OrderView(BaseModel):
     accepted_at: datetime
     updated_at: datetime
     links: OrderLinks
+
+
+class TimelineStep(BaseModel):
+    """Something that was done about an order: a record of the log was handled, or a timer was due.
+
+    `what`: the type of the message. `logged_at`: when it was written to the log. `status` and `version`: where the
+    order stood after it, if it moved the order. `attempt`: how often this record was handled. `note`: why it changed
+    nothing, say.
+    """
+
+    what: str
+    handled_at: datetime
+    logged_at: datetime | None = None
+    status: str | None = None
+    version: int | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    attempt: int = 1
+    trace_id: str | None = None
+    note: str | None = None
+
+
+class Timeline(BaseModel):
+    """Oldest first. The first step says when the order was accepted."""
+
+    order_id: UUID
+    steps: list[TimelineStep]
 
 
 class OrderPage(BaseModel):
@@ -112,4 +143,5 @@ def parse_order(body: bytes) -> NewOrder:
 
 
 def links_to(order_id: UUID) -> OrderLinks:
-    return OrderLinks(self=f"/v1/orders/{order_id}")
+    order = f"/v1/orders/{order_id}"
+    return OrderLinks(self=order, timeline=f"{order}/timeline", events=f"{order}/events", cancel=f"{order}/cancel")

@@ -1,4 +1,4 @@
-"""The read API over gRPC: GetOrder and ListOrders, as in common/contracts/orders.proto."""
+"""The read API over gRPC: GetOrder, ListOrders and GetTimeline, as in common/contracts/orders.proto."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # (the generated stubs carry no types for the service class)
@@ -21,6 +21,7 @@ from common.errors import InfrastructureError, PoisonError
 from orders.adapters.queries import OrderQueries
 from orders.adapters.view import to_value, to_view
 from orders.domain.order import Order
+from orders.domain.ports import Step
 
 log = structlog.get_logger()
 
@@ -64,6 +65,17 @@ class OrdersService(orders_pb2_grpc.OrdersServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the database is away")
         return pb.ListOrdersReply(orders=map(to_proto, page.orders), next_cursor=page.next_cursor or "")
 
+    async def GetTimeline(self, request: pb.GetTimelineRequest, context: Context) -> pb.GetTimelineReply:  # noqa: N802
+        try:
+            steps = await self._queries.timeline(UUID(request.order_id), request.customer_id)
+        except (ValueError, PoisonError):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "order_id is not a UUID, or customer_id is no text")
+        except InfrastructureError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the database is away")
+        if steps is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such order")
+        return pb.GetTimelineReply(steps=map(_to_step, steps))
+
 
 @asynccontextmanager
 async def grpc_server(queries: OrderQueries, listen: str, cache: Cache | None = None) -> AsyncGenerator[int]:
@@ -102,6 +114,25 @@ def to_proto(order: Order) -> pb.Order:
             pb.OrderLine(sku=line.sku, name=line.name, quantity=line.quantity, unit_price_minor=line.unit_price_minor)
             for line in order.lines
         ],
+    )
+
+
+def _to_step(step: Step) -> pb.TimelineStep:
+    record = None
+    if step.topic is not None and step.logged_at is not None:
+        logged_at_ms = _ms(step.logged_at)
+        record = pb.LogPosition(
+            topic=step.topic, partition=step.partition, offset=step.offset, logged_at_ms=logged_at_ms
+        )
+    return pb.TimelineStep(
+        what=step.what,
+        handled_at_ms=_ms(step.handled_at),
+        status=step.status,
+        version=step.version,
+        attempt=step.attempt,
+        trace_id=step.trace_id,
+        note=step.note,
+        record=record,
     )
 
 

@@ -15,8 +15,9 @@ from common.telemetry.tracing import trace_id_of
 from orders.adapters.postgres import UnitOfWorkFactory
 from orders.adapters.view import OrderViews, show
 from orders.domain.order import FINAL, Order
-from orders.domain.ports import Process, UnitOfWork
+from orders.domain.ports import Process, Step, UnitOfWork
 from orders.domain.saga import Decision, decide, time_out
+from orders.timeline import COPY, command_steps, dropped, step_of, time_out_step
 
 log = structlog.get_logger()
 Clock = Callable[[], datetime]
@@ -37,23 +38,25 @@ async def write_orders(
     async with views.writing(wanted) as shown:
         async with begin() as work:
             new = await work.take_new(messages)
-            placed = {m.body.order_id: m for m in reversed(new) if isinstance(m.body, commands.PlaceOrder)}
-            known = await work.owners(m.body.order_id for m in new)
-            emitted: list[Emitted] = []
-            orders = [
-                _order(m.body, clock()) for i, m in reversed(placed.items()) if i not in known
-            ]  # first come first
+            known = await work.owners({m.body.order_id for m in messages})
+            wishes = (m for m in reversed(new) if isinstance(m.body, commands.PlaceOrder))
+            placed = {m.body.order_id: m for m in wishes if m.body.order_id not in known}
+            orders = [_order(m.body, clock()) for m in reversed(placed.values())]  # first come first
             await work.add_orders(orders)
-            emitted += [Emitted(o.placed(), placed[o.order_id].traceparent) for o in orders]
+            emitted = [Emitted(o.placed(), placed[o.order_id].traceparent) for o in orders]
             known |= {o.order_id: o.customer_id for o in orders}
             for message in new:
                 body = message.body
                 if isinstance(body, commands.CancelOrder) and known.get(body.order_id) == body.customer_id:
                     emitted.append(Emitted(events.OrderCancelRequested(order_id=body.order_id), message.traceparent))
             await work.emit(emitted)
-            again = wanted.keys() - {o.order_id for o in orders}
+            again = wanted.keys() - placed.keys()
             older = await work.load(again) if again else {}
-        shown.update(show([*orders, *(process.order for process in older.values())]))
+            orders += [process.order for process in older.values()]
+            ours = [m for m in messages if known.get(m.body.order_id) == m.body.customer_id]
+            first, repeated = command_steps(ours, new, placed, {o.order_id: o for o in orders}, clock())
+            await work.record(first, repeated)
+        shown.update(show(orders))
 
 
 async def advance_sagas(
@@ -73,15 +76,19 @@ async def advance_sagas(
             new = await work.take_new(relevant)
             processes = await work.load(m.body.order_id for m in relevant)
             outgoing: list[Emitted] = []
+            steps: list[Step] = []
             for message in new:
+                now = clock()
                 process = processes.get(message.body.order_id)
                 if process is None:
                     raise PoisonError(f"{message.kind.__name__} for an unknown order")
                 process.traceparent = process.traceparent or message.traceparent
                 reason = getattr(message.body, "reason", None)
-                decision = decide(process.saga, message.kind, clock(), reason=reason)
-                outgoing += _carry_out(process, decision, clock())
+                decision = decide(process.saga, message.kind, now, reason=reason)
+                outgoing += _carry_out(process, decision, now)
+                steps.append(step_of(message, now, process.order if decision.order else None))
             touched = {m.body.order_id for m in new}
+            await work.record(steps, [step_of(m, clock(), note=COPY) for m in dropped(relevant, new)])
             await _finish(work, [p for i, p in processes.items() if i in touched], outgoing)
         shown.update(show(process.order for process in processes.values()))
 
@@ -97,9 +104,13 @@ async def ask_again(begin: UnitOfWorkFactory, clock: Clock, limit: int = 500, *,
             processes = await work.load(due)
             late = [p for p in processes.values() if p.saga.deadline is not None and p.saga.deadline <= clock()]
             outgoing: list[Emitted] = []
+            steps: list[Step] = []
             for process in late:
                 metrics.SAGA_TIMEOUTS.labels(process.saga.state).inc()
-                outgoing += _carry_out(process, time_out(process.saga, clock()), clock())
+                decision = time_out(process.saga, clock())
+                outgoing += _carry_out(process, decision, clock())
+                steps.append(time_out_step(process, decision, clock()))
+            await work.record(steps)
             await _finish(work, late, outgoing)
         shown.update(show(process.order for process in processes.values()))
     return len(late)

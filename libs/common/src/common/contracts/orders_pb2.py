@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63ommon/contracts/orders.proto\x12\x12headrace.orders.v1\"G\n\x0fGetOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\r\n\x05lease\x18\x03 \x01(\t\"B\n\rGetOrderReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04view\x18\x02 \x01(\x0c\x12\x12\n\ndied_at_ms\x18\x03 \x01(\x03\"W\n\x11ListOrdersRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"Q\n\x0fListOrdersReply\x12)\n\x06orders\x18\x01 \x03(\x0b\x32\x19.headrace.orders.v1.Order\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"\xa7\x02\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x13\n\x0btotal_minor\x18\x04 \x01(\x03\x12\x1d\n\x10\x63lient_reference\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x13\n\x06reason\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x07version\x18\x08 \x01(\r\x12\x16\n\x0e\x61\x63\x63\x65pted_at_ms\x18\t \x01(\x03\x12\x15\n\rupdated_at_ms\x18\n \x01(\x03\x12,\n\x05lines\x18\x0b \x03(\x0b\x32\x1d.headrace.orders.v1.OrderLineB\x13\n\x11_client_referenceB\t\n\x07_reason\"R\n\tOrderLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\r\x12\x18\n\x10unit_price_minor\x18\x04 \x01(\x03\x32\xb6\x01\n\x06Orders\x12R\n\x08GetOrder\x12#.headrace.orders.v1.GetOrderRequest\x1a!.headrace.orders.v1.GetOrderReply\x12X\n\nListOrders\x12%.headrace.orders.v1.ListOrdersRequest\x1a#.headrace.orders.v1.ListOrdersReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63ommon/contracts/orders.proto\x12\x12headrace.orders.v1\"G\n\x0fGetOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\r\n\x05lease\x18\x03 \x01(\t\"B\n\rGetOrderReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04view\x18\x02 \x01(\x0c\x12\x12\n\ndied_at_ms\x18\x03 \x01(\x03\"W\n\x11ListOrdersRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"Q\n\x0fListOrdersReply\x12)\n\x06orders\x18\x01 \x03(\x0b\x32\x19.headrace.orders.v1.Order\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\";\n\x12GetTimelineRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\"C\n\x10GetTimelineReply\x12/\n\x05steps\x18\x01 \x03(\x0b\x32 .headrace.orders.v1.TimelineStep\"\x87\x02\n\x0cTimelineStep\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x15\n\rhandled_at_ms\x18\x02 \x01(\x03\x12\x13\n\x06status\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07version\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x15\n\x08trace_id\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x11\n\x04note\x18\x07 \x01(\tH\x03\x88\x01\x01\x12\x34\n\x06record\x18\x08 \x01(\x0b\x32\x1f.headrace.orders.v1.LogPositionH\x04\x88\x01\x01\x42\t\n\x07_statusB\n\n\x08_versionB\x0b\n\t_trace_idB\x07\n\x05_noteB\t\n\x07_record\"U\n\x0bLogPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x14\n\x0clogged_at_ms\x18\x04 \x01(\x03\"\xa7\x02\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x13\n\x0btotal_minor\x18\x04 \x01(\x03\x12\x1d\n\x10\x63lient_reference\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x13\n\x06reason\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x07version\x18\x08 \x01(\r\x12\x16\n\x0e\x61\x63\x63\x65pted_at_ms\x18\t \x01(\x03\x12\x15\n\rupdated_at_ms\x18\n \x01(\x03\x12,\n\x05lines\x18\x0b \x03(\x0b\x32\x1d.headrace.orders.v1.OrderLineB\x13\n\x11_client_referenceB\t\n\x07_reason\"R\n\tOrderLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\r\x12\x18\n\x10unit_price_minor\x18\x04 \x01(\x03\x32\x93\x02\n\x06Orders\x12R\n\x08GetOrder\x12#.headrace.orders.v1.GetOrderRequest\x1a!.headrace.orders.v1.GetOrderReply\x12X\n\nListOrders\x12%.headrace.orders.v1.ListOrdersRequest\x1a#.headrace.orders.v1.ListOrdersReply\x12[\n\x0bGetTimeline\x12&.headrace.orders.v1.GetTimelineRequest\x1a$.headrace.orders.v1.GetTimelineReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,10 +39,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTORDERSREQUEST']._serialized_end=281
   _globals['_LISTORDERSREPLY']._serialized_start=283
   _globals['_LISTORDERSREPLY']._serialized_end=364
-  _globals['_ORDER']._serialized_start=367
-  _globals['_ORDER']._serialized_end=662
-  _globals['_ORDERLINE']._serialized_start=664
-  _globals['_ORDERLINE']._serialized_end=746
-  _globals['_ORDERS']._serialized_start=749
-  _globals['_ORDERS']._serialized_end=931
+  _globals['_GETTIMELINEREQUEST']._serialized_start=366
+  _globals['_GETTIMELINEREQUEST']._serialized_end=425
+  _globals['_GETTIMELINEREPLY']._serialized_start=427
+  _globals['_GETTIMELINEREPLY']._serialized_end=494
+  _globals['_TIMELINESTEP']._serialized_start=497
+  _globals['_TIMELINESTEP']._serialized_end=760
+  _globals['_LOGPOSITION']._serialized_start=762
+  _globals['_LOGPOSITION']._serialized_end=847
+  _globals['_ORDER']._serialized_start=850
+  _globals['_ORDER']._serialized_end=1145
+  _globals['_ORDERLINE']._serialized_start=1147
+  _globals['_ORDERLINE']._serialized_end=1229
+  _globals['_ORDERS']._serialized_start=1232
+  _globals['_ORDERS']._serialized_end=1507
 # @@protoc_insertion_point(module_scope)

@@ -46,6 +46,52 @@ class ListOrdersReply(_message.Message):
     next_cursor: str
     def __init__(self, orders: _Optional[_Iterable[_Union[Order, _Mapping]]] = ..., next_cursor: _Optional[str] = ...) -> None: ...
 
+class GetTimelineRequest(_message.Message):
+    __slots__ = ("order_id", "customer_id")
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMER_ID_FIELD_NUMBER: _ClassVar[int]
+    order_id: str
+    customer_id: str
+    def __init__(self, order_id: _Optional[str] = ..., customer_id: _Optional[str] = ...) -> None: ...
+
+class GetTimelineReply(_message.Message):
+    __slots__ = ("steps",)
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[TimelineStep]
+    def __init__(self, steps: _Optional[_Iterable[_Union[TimelineStep, _Mapping]]] = ...) -> None: ...
+
+class TimelineStep(_message.Message):
+    __slots__ = ("what", "handled_at_ms", "status", "version", "attempt", "trace_id", "note", "record")
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    HANDLED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    what: str
+    handled_at_ms: int
+    status: str
+    version: int
+    attempt: int
+    trace_id: str
+    note: str
+    record: LogPosition
+    def __init__(self, what: _Optional[str] = ..., handled_at_ms: _Optional[int] = ..., status: _Optional[str] = ..., version: _Optional[int] = ..., attempt: _Optional[int] = ..., trace_id: _Optional[str] = ..., note: _Optional[str] = ..., record: _Optional[_Union[LogPosition, _Mapping]] = ...) -> None: ...
+
+class LogPosition(_message.Message):
+    __slots__ = ("topic", "partition", "offset", "logged_at_ms")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LOGGED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    partition: int
+    offset: int
+    logged_at_ms: int
+    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., logged_at_ms: _Optional[int] = ...) -> None: ...
+
 class Order(_message.Message):
     __slots__ = ("order_id", "customer_id", "currency", "total_minor", "client_reference", "status", "reason", "version", "accepted_at_ms", "updated_at_ms", "lines")
     ORDER_ID_FIELD_NUMBER: _ClassVar[int]

@@ -44,6 +44,11 @@ class OrdersStub:
                 request_serializer=common_dot_contracts_dot_orders__pb2.ListOrdersRequest.SerializeToString,
                 response_deserializer=common_dot_contracts_dot_orders__pb2.ListOrdersReply.FromString,
                 _registered_method=True)
+        self.GetTimeline = channel.unary_unary(
+                '/headrace.orders.v1.Orders/GetTimeline',
+                request_serializer=common_dot_contracts_dot_orders__pb2.GetTimelineRequest.SerializeToString,
+                response_deserializer=common_dot_contracts_dot_orders__pb2.GetTimelineReply.FromString,
+                _registered_method=True)
 
 
 class OrdersServicer:
@@ -63,6 +68,13 @@ class OrdersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTimeline(self, request, context):
+        """Oldest first. NOT_FOUND for an order that is unknown or somebody else's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrdersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_OrdersServicer_to_server(servicer, server):
                     servicer.ListOrders,
                     request_deserializer=common_dot_contracts_dot_orders__pb2.ListOrdersRequest.FromString,
                     response_serializer=common_dot_contracts_dot_orders__pb2.ListOrdersReply.SerializeToString,
+            ),
+            'GetTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTimeline,
+                    request_deserializer=common_dot_contracts_dot_orders__pb2.GetTimelineRequest.FromString,
+                    response_serializer=common_dot_contracts_dot_orders__pb2.GetTimelineReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +148,33 @@ class Orders:
             '/headrace.orders.v1.Orders/ListOrders',
             common_dot_contracts_dot_orders__pb2.ListOrdersRequest.SerializeToString,
             common_dot_contracts_dot_orders__pb2.ListOrdersReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.orders.v1.Orders/GetTimeline',
+            common_dot_contracts_dot_orders__pb2.GetTimelineRequest.SerializeToString,
+            common_dot_contracts_dot_orders__pb2.GetTimelineReply.FromString,
             options,
             channel_credentials,
             insecure,

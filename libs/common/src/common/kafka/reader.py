@@ -1,4 +1,4 @@
-"""Reading a topic from its beginning, outside any group: for a local copy of a compacted topic, and for audits."""
+"""Reading a topic outside any group: from its beginning, for a local copy or an audit; from its end, to hear news."""
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (aiokafka carries no types; we hand out our own Record)
@@ -20,6 +20,7 @@ from common.records import Record
 class TopicReader:
     """Hands every record of a topic to `handle`, oldest first; `caught_up` is set once it has been at the end.
 
+    `from_end`: only those that come from now on. After an outage some may be missing, if the broker lost its memory.
     Joins no group and commits nothing. What it has read is forgotten when the process ends.
     """
 
@@ -30,13 +31,14 @@ class TopicReader:
         topic: str,
         handle: Callable[[Sequence[Record]], None],
         fetch_max_wait_ms: int = 500,
+        from_end: bool = False,
     ) -> None:
         self.caught_up = asyncio.Event()
-        self._topic, self._handle = topic, handle
+        self._topic, self._handle, self._from_end = topic, handle, from_end
         self._consumer: Any = AIOKafkaConsumer(
             bootstrap_servers=bootstrap_servers,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="latest" if from_end else "earliest",
             request_timeout_ms=10_000,
             fetch_max_wait_ms=fetch_max_wait_ms,
             max_partition_fetch_bytes=DEAD_LETTER_MAX_BYTES,  # the largest batch of any topic
@@ -48,8 +50,12 @@ class TopicReader:
             await self._consumer.start()
             partitions = await self._partitions()
             self._consumer.assign(partitions)
-            await self._consumer.seek_to_beginning(*partitions)
             ends = await self._consumer.end_offsets(partitions)
+            if self._from_end:
+                for partition, end in ends.items():
+                    self._consumer.seek(partition, end)
+            else:
+                await self._consumer.seek_to_beginning(*partitions)
             while not stop.is_set():
                 await self._turn(ends)
         except KafkaError as error:

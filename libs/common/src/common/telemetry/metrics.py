@@ -26,6 +26,7 @@ OUTBOX_PUBLISHED = Counter("headrace_outbox_published", "Outbox rows published a
 OUTBOX_AGE = Gauge("headrace_outbox_age_seconds", "Age of the oldest row in the last batch read", ["schema"])
 SAGA_TIMEOUTS = Counter("headrace_saga_timeouts", "Saga steps asked again because no reply came", ["state"])
 PROVIDER_CALLS = Counter("headrace_provider_calls", "Calls to the payment provider", ["operation", "outcome"])
+FOLLOWERS = Gauge("headrace_followers", "Calls that wait for a change of an order, and streams", ["kind"])
 CACHE_READS = Counter("headrace_cache_reads", "Reads of the cache, by what came of them", ["outcome"])
 CACHE_UNMARKED = Counter("headrace_cache_unmarked_writes", "Writes that could not be announced to the cache")
 LOOP_LAG = Gauge("headrace_event_loop_lag_seconds", "How late the event loop woke a timer, last measurement")

@@ -15,7 +15,7 @@ from common.contracts import orders_pb2_grpc
 from common.errors import InfrastructureError
 from gateway.problems import BAD_CURSOR, Problem
 from gateway.reads import View
-from gateway.schemas import LineView, OrderPage, OrderView, links_to
+from gateway.schemas import LineView, OrderPage, OrderView, TimelineStep, links_to
 
 _OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),  # pick_first would send everything to one replica
@@ -25,7 +25,7 @@ _OPTIONS = [
 
 
 class GrpcOrders:
-    """The OrdersReader of gateway.routes and the ViewReader of gateway.reads."""
+    """The OrdersReader of gateway.routes, the ViewReader of gateway.reads, the TimelineReader of order_routes."""
 
     def __init__(self, channel: grpc.aio.Channel, *, deadline_s: float = 2.0) -> None:
         self._stub: Any = orders_pb2_grpc.OrdersStub(channel)
@@ -39,7 +39,7 @@ class GrpcOrders:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise _away(error) from error
-        died_at = datetime.fromtimestamp(reply.died_at_ms / 1000, UTC) if reply.died_at_ms else None
+        died_at = _moment(reply.died_at_ms) if reply.died_at_ms else None
         return View(reply.version, reply.view, died_at)
 
     async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
@@ -51,6 +51,16 @@ class GrpcOrders:
                 raise Problem(BAD_CURSOR) from error
             raise _away(error) from error
         return OrderPage(orders=[_view(order) for order in reply.orders], next_cursor=reply.next_cursor or None)
+
+    async def timeline(self, order_id: UUID, customer_id: str) -> list[TimelineStep] | None:
+        request = pb.GetTimelineRequest(order_id=str(order_id), customer_id=customer_id)
+        try:
+            reply: pb.GetTimelineReply = await self._stub.GetTimeline(request, timeout=self._deadline_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise _away(error) from error
+        return [_step(step) for step in reply.steps]
 
 
 def create_channel(target: str) -> grpc.aio.Channel:
@@ -75,7 +85,28 @@ def _view(order: pb.Order) -> OrderView:
             for line in order.lines
         ],
         client_reference=order.client_reference if order.HasField("client_reference") else None,
-        accepted_at=datetime.fromtimestamp(order.accepted_at_ms / 1000, UTC),
-        updated_at=datetime.fromtimestamp(order.updated_at_ms / 1000, UTC),
+        accepted_at=_moment(order.accepted_at_ms),
+        updated_at=_moment(order.updated_at_ms),
         links=links_to(order_id),
     )
+
+
+def _step(step: pb.TimelineStep) -> TimelineStep:
+    record = step.record if step.HasField("record") else None
+    return TimelineStep(
+        what=step.what,
+        handled_at=_moment(step.handled_at_ms),
+        logged_at=_moment(record.logged_at_ms) if record else None,
+        status=step.status if step.HasField("status") else None,
+        version=step.version if step.HasField("version") else None,
+        topic=record.topic if record else None,
+        partition=record.partition if record else None,
+        offset=record.offset if record else None,
+        attempt=step.attempt,
+        trace_id=step.trace_id if step.HasField("trace_id") else None,
+        note=step.note if step.HasField("note") else None,
+    )
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from common.outbox import Outbox
 from common.postgres import transaction
 from orders.adapters.tables import SCHEMA
 from orders.domain.order import Order, OrderStatus
-from orders.domain.ports import Process, UnitOfWork
+from orders.domain.ports import Process, Step, UnitOfWork
 from orders.domain.saga import Saga, SagaState
 
 # ON CONFLICT: the first record of an order wins, for ever. Lines are inserted for new orders only.
@@ -64,6 +65,23 @@ _UPSERT_SAGAS = text("""
                          CAST(:attempts AS int[]), CAST(:deadlines AS timestamptz[]), CAST(:traces AS text[]))
     ON CONFLICT (order_id) DO UPDATE SET state = excluded.state, reason = excluded.reason,
         attempts = excluded.attempts, deadline = excluded.deadline""")
+
+_STEP = 'order_id, what, handled_at, attempt, trace_id, status, version, note, topic, partition, "offset", logged_at'
+_STEPS = """SELECT * FROM unnest(
+        CAST(:order_id AS uuid[]), CAST(:what AS text[]), CAST(:handled_at AS timestamptz[]), CAST(:attempt AS int[]),
+        CAST(:trace_id AS text[]), CAST(:status AS text[]), CAST(:version AS int[]), CAST(:note AS text[]),
+        CAST(:topic AS text[]), CAST(:partition AS smallint[]), CAST(:offset AS bigint[]),
+        CAST(:logged_at AS timestamptz[]))"""
+_INSERT_STEPS = text(f"INSERT INTO orders.timeline ({_STEP}) {_STEPS}")
+_REPEAT_STEPS = text(f"""
+    WITH again AS ({_STEPS} AS step ({_STEP})),
+    raised AS (
+        UPDATE orders.timeline t SET attempt = t.attempt + 1 FROM again n
+        WHERE (t.order_id, t.topic, t.partition, t."offset") = (n.order_id, n.topic, n.partition, n."offset")
+        RETURNING t.topic, t.partition, t."offset")
+    INSERT INTO orders.timeline ({_STEP})
+    SELECT {_STEP} FROM again WHERE (topic, partition, "offset") NOT IN (SELECT * FROM raised)""")  # noqa: S608
+_STEP_FIELDS = [field.name for field in fields(Step)]
 
 
 class PostgresUnitOfWork:
@@ -136,6 +154,13 @@ class PostgresUnitOfWork:
                 "traces": [p.traceparent for p in sagas],
             },
         )
+
+    async def record(self, steps: Sequence[Step], again: Sequence[Step] = ()) -> None:
+        for statement, written in ((_INSERT_STEPS, steps), (_REPEAT_STEPS, again)):
+            if written:
+                await self._connection.execute(
+                    statement, {name: [getattr(step, name) for step in written] for name in _STEP_FIELDS}
+                )
 
     async def _read(self, order_ids: Sequence[UUID]) -> dict[UUID, Process]:
         rows = await self._connection.execute(_LOAD, {"ids": list(order_ids)})

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from common.postgres import transaction
 from orders.adapters.postgres import order_from_row
 from orders.domain.order import Order
+from orders.domain.ports import Step
 
 _COLUMNS = """o.order_id, o.customer_id, o.currency, o.total_minor, o.client_reference, o.accepted_at, o.updated_at,
     o.status, o.reason, o.version,
@@ -20,6 +21,12 @@ _COLUMNS = """o.order_id, o.customer_id, o.currency, o.total_minor, o.client_ref
           WHERE l.order_id = o.order_id ORDER BY l.line_no) AS lines
     FROM orders.orders o"""
 _GET = text(f"SELECT {_COLUMNS} WHERE o.order_id = :order_id AND o.customer_id = :customer_id")
+_TIMELINE = text("""
+    SELECT o.order_id, t.what, t.handled_at, t.attempt, t.trace_id, t.status, t.version, t.note, t.topic, t.partition,
+           t."offset", t.logged_at
+    FROM orders.orders o LEFT JOIN orders.timeline t USING (order_id)
+    WHERE o.order_id = :order_id AND o.customer_id = :customer_id
+    ORDER BY t.handled_at, t.logged_at, t."offset" LIMIT 1000""")
 _DEAD = text("SELECT died_at FROM orders.dead_orders WHERE order_id = :order_id")
 _PAGE = text(f"""
     SELECT {_COLUMNS}
@@ -51,6 +58,18 @@ class OrderQueries:
         """When a record of this order went to the dead letter topic. Means something only if there is no order."""
         async with transaction(self._engine, deadline_s=2) as connection:
             return (await connection.execute(_DEAD, {"order_id": order_id})).scalar_one_or_none()
+
+    async def timeline(self, order_id: UUID, customer_id: str) -> list[Step] | None:
+        """The steps of an order, oldest first, 1,000 at most; None if it does not exist or is somebody else's."""
+        async with transaction(self._engine, deadline_s=2) as connection:
+            rows = (
+                (await connection.execute(_TIMELINE, {"order_id": order_id, "customer_id": customer_id}))
+                .mappings()
+                .all()
+            )
+        if not rows:
+            return None
+        return [Step(**row) for row in rows if row["what"] is not None]  # none: it is older than the timeline
 
     async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> Page:
         """A customer's orders. Raises ValueError for a cursor that `page` did not make."""

@@ -81,5 +81,24 @@ dead_orders = Table(
     Column("died_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
+# No primary key and no foreign key: each would cost every order something, and rows are only written with their order.
+timeline = Table(
+    "timeline",
+    metadata,
+    Column("order_id", Uuid, nullable=False),
+    Column("handled_at", DateTime(timezone=True), nullable=False),
+    Column("logged_at", DateTime(timezone=True)),
+    Column("offset", BigInteger),
+    Column("version", Integer),
+    Column("attempt", Integer, nullable=False),
+    Column("partition", SmallInteger),
+    Column("what", String(40), nullable=False),
+    Column("status", String(20)),
+    Column("topic", String(64)),
+    Column("trace_id", String(32)),
+    Column("note", String(200)),
+    Index("timeline_of_order", "order_id"),
+)
+
 inbox = inbox_table(metadata, SCHEMA)
 outbox = outbox_table(metadata, SCHEMA)

@@ -64,6 +64,15 @@ def to_view(order: Order) -> bytes:
         "client_reference": order.client_reference,
         "accepted_at": order.accepted_at,
         "updated_at": order.updated_at,
-        "links": {"self": f"/v1/orders/{order.order_id}"},
+        "links": _links(f"/v1/orders/{order.order_id}"),
     }
     return msgspec.json.encode(view)
+
+
+def _links(order: str) -> dict[str, str]:
+    return {
+        "self": order,
+        "timeline": f"{order}/timeline",
+        "events": f"{order}/events",
+        "cancel": f"{order}/cancel",
+    }

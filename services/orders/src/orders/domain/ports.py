@@ -20,6 +20,27 @@ class Process:
     traceparent: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an order's timeline: what was handled, where it stood in the log, and where the order stood after it.
+
+    `status` and `version` are None when it did not move the order; a time-out has no place in the log.
+    """
+
+    order_id: UUID
+    what: str
+    handled_at: datetime
+    attempt: int = 1
+    trace_id: str | None = None
+    status: str | None = None
+    version: int | None = None
+    note: str | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    logged_at: datetime | None = None
+
+
 class UnitOfWork(Protocol):
     """One database transaction over orders, sagas, inbox and outbox. Everything in it happens, or nothing does."""
 
@@ -49,4 +70,9 @@ class UnitOfWork(Protocol):
 
     async def emit(self, emitted: Sequence[Emitted]) -> None:
         """Put messages into the outbox, in this order."""
+        ...
+
+    async def record(self, steps: Sequence[Step], again: Sequence[Step] = ()) -> None:
+        """Write steps into the timelines of their orders. `again`: of records that may stand there already; those that
+        do get one attempt more, the others are written."""
         ...
