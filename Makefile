@@ -50,8 +50,8 @@ compose-down: ## Stop the compose stack and forget its data
 fmt: .venv/.dev ## Format and sort imports
 	@.venv/bin/ruff check --quiet --fix-only . ; .venv/bin/ruff format --quiet .
 
-check: .venv/.dev ## Format, lint, types, import rules, lock in date
-	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright && .venv/bin/lint-imports && $(UV) lock --check
+check: .venv/.dev ## Format, lint, types, import rules, Dockerfile, lock in date
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright && .venv/bin/lint-imports && .venv/bin/hadolint deploy/Dockerfile && $(UV) lock --check
 
 test: .venv/.dev ## All tests on the embedded stack, with coverage; no Docker
 	@mkdir -p .run/coverage && rm -f .run/coverage/data*
