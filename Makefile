@@ -9,7 +9,7 @@ FILE ?= deploy/demo/data/cdnow.csv
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test check-readme env-example openapi fuzz proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-compose check-readme env-example openapi fuzz proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ check: .venv/.dev ## Format, lint, types, import rules, Dockerfile, lock in date
 test: .venv/.dev ## All tests on the embedded stack, with coverage; no Docker
 	@mkdir -p .run/coverage && rm -f .run/coverage/data*
 	@.venv/bin/coverage run -m pytest $(TESTS) && .venv/bin/coverage combine --quiet && .venv/bin/coverage report --fail-under 90
+
+test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all
+	@ORDERS=$(ORDERS) .venv/bin/pytest tests/compose $(ARGS)
 
 check-readme: .venv/.dev ## Run every command of the README and compare what it shows
 	@$(PY) -m pytest tests/readme --no-header -p no:cacheprovider
