@@ -9,7 +9,7 @@ FILE ?= deploy/demo/data/cdnow.csv
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-compose check-readme env-example openapi fuzz proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-compose footprint check-readme env-example openapi fuzz proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test: .venv/.dev ## All tests on the embedded stack, with coverage; no Docker
 
 test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all
 	@ORDERS=$(ORDERS) .venv/bin/pytest tests/compose $(ARGS)
+
+footprint: .venv/.dev ## What the compose stack takes, at rest and under ORDERS=5000, against deploy/compose/budget.toml
+	@$(PY) deploy/footprint.py $(ORDERS)
 
 check-readme: .venv/.dev ## Run every command of the README and compare what it shows
 	@$(PY) -m pytest tests/readme --no-header -p no:cacheprovider

@@ -17,7 +17,9 @@ class Compose:
     def run(self, *arguments: str) -> str:
         command = ["docker", "compose", "--project-name", PROJECT, *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+        if done.returncode != 0:
+            logs = subprocess.run([*command[:4], "logs", "--tail", "5"], cwd=ROOT, capture_output=True, text=True)
+            raise AssertionError(f"{' '.join(command)}: {done.stderr}{logs.stdout}")
         return done.stdout
 
     def containers(self, *arguments: str) -> list[str]:

@@ -63,4 +63,4 @@ def test_every_process_exits_0_after_sigterm(compose: Compose) -> None:
         code = docker("inspect", "--format", "{{.State.ExitCode}}", container).strip()
         docker("start", container)
         assert code == "0", service
-    compose.run("up", "--detach", "--wait")
+    compose.run("up", "--detach", "--wait")  # again: migrating twice is harmless
