@@ -9,7 +9,7 @@ FILE ?= deploy/demo/data/cdnow.csv
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test check-readme env-example openapi fuzz bench bench-accept bench-read proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-compose footprint check-readme env-example openapi fuzz bench bench-accept bench-read proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,12 +50,18 @@ compose-down: ## Stop the compose stack and forget its data
 fmt: .venv/.dev ## Format and sort imports
 	@.venv/bin/ruff check --quiet --fix-only . ; .venv/bin/ruff format --quiet .
 
-check: .venv/.dev ## Format, lint, types, import rules, lock in date
-	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright && .venv/bin/lint-imports && $(UV) lock --check
+check: .venv/.dev ## Format, lint, types, import rules, Dockerfile, lock in date
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright && .venv/bin/lint-imports && .venv/bin/hadolint deploy/Dockerfile && $(UV) lock --check
 
 test: .venv/.dev ## All tests on the embedded stack, with coverage; no Docker
 	@mkdir -p .run/coverage && rm -f .run/coverage/data*
 	@.venv/bin/coverage run -m pytest $(TESTS) && .venv/bin/coverage combine --quiet && .venv/bin/coverage report --fail-under 90
+
+test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all
+	@ORDERS=$(ORDERS) .venv/bin/pytest tests/compose $(ARGS)
+
+footprint: .venv/.dev ## What the compose stack takes, at rest and under ORDERS=5000, against deploy/compose/budget.toml
+	@$(PY) deploy/footprint.py $(ORDERS)
 
 check-readme: .venv/.dev ## Run every command of the README and compare what it shows
 	@$(PY) -m pytest tests/readme --no-header -p no:cacheprovider

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +110,43 @@ def test_the_environment_is_read_on_start_and_not_on_import() -> None:
     result: Any = python("-c", f"import {', '.join(modules.split())}")
 
     assert (result.returncode, result.stderr) == (0, "")
+
+
+SHOW_ADDRESS = """
+from common.lifecycle import load_settings
+from orders.settings import OrdersSettings
+print(load_settings(OrdersSettings).database_url.get_secret_value())
+"""
+IN_REDIS = {"REDIS_URL": "redis://h"}
+
+
+def test_a_setting_may_be_given_as_a_file_and_its_last_newline_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgresql://u:p@h/d\n")
+
+    result = python("-c", SHOW_ADDRESS, **IN_REDIS, DATABASE_URL_FILE=str(tmp_path / "url"))
+
+    assert (result.returncode, result.stdout) == (0, "postgresql://u:p@h/d\n")
+
+
+def test_a_setting_given_twice_or_by_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+
+    twice = python("-c", SHOW_ADDRESS, **IN_REDIS, DATABASE_URL="postgresql://u:secret@h/d", DATABASE_URL_FILE=missing)
+    unread = python("-c", SHOW_ADDRESS, **IN_REDIS, DATABASE_URL_FILE=missing)
+
+    assert (twice.returncode, unread.returncode) == (2, 2)
+    assert twice.stderr == "setting DATABASE_URL: both DATABASE_URL and DATABASE_URL_FILE are set\n"
+    assert unread.stderr.startswith("setting DATABASE_URL_FILE: ")
+
+
+def test_production_refuses_what_was_made_for_development_and_does_not_show_it() -> None:
+    known = "postgresql://headrace:headrace-dev@h/d"
+
+    refused = python("-c", SHOW_ADDRESS, **IN_REDIS, DATABASE_URL=known, HEADRACE_ENV="production")
+    taken = python("-c", SHOW_ADDRESS, **IN_REDIS, DATABASE_URL=known)
+    misspelt = python("-c", SHOW_ADDRESS, **IN_REDIS, DATABASE_URL=known, HEADRACE_ENV="prod")
+
+    assert (refused.returncode, refused.stderr) == (2, "setting DATABASE_URL: made for development only\n")
+    assert taken.returncode == 0
+    assert misspelt.returncode == 2
+    assert misspelt.stderr.startswith("setting HEADRACE_ENV: ")

@@ -1,12 +1,17 @@
 """What every answer has in common: problems for errors, no traceback, health, metrics, documentation."""
 
+import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import REGISTRY
+from starlette.requests import Request
+from starlette.types import Message
 
+from gateway.problems import Problem
 from gateway.reads import View
+from gateway.requests import json_body
 from unit.gateway.fakes import Door, open_door
 
 
@@ -79,7 +84,7 @@ async def test_every_status_is_documented(door: Door) -> None:
     }
     assert document["openapi"].startswith("3.1")
     assert documented["post /v1/orders"] == {
-        *("202", "400", "401", "403", "405", "409", "413", "415", "422", "429", "503")
+        *("202", "400", "401", "403", "405", "408", "409", "413", "415", "422", "429", "431", "503")
     }
     assert documented["get /v1/orders"] == {"200", "400", "401", "403", "405", "422", "503"}
     assert documented["get /v1/orders/{order_id}"] == {"200", "304", "401", "403", "404", "405", "422", "503"}
@@ -112,3 +117,16 @@ async def test_waiting_and_following_are_documented(door: Door) -> None:
 
 async def test_the_documentation_is_served(door: Door) -> None:
     assert (await door.http.get("/docs")).status_code == 200
+
+
+async def test_a_body_that_never_ends_is_a_408() -> None:
+    async def receive() -> Message:
+        return await asyncio.Future[Message]()
+
+    headers = [(b"content-type", b"application/json")]
+    request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
+
+    with pytest.raises(Problem) as refused:
+        await json_body(request, timeout_s=0.01)
+
+    assert refused.value.kind.status == 408

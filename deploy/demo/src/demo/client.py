@@ -7,7 +7,7 @@ Guarantee: however often an order is sent, it is one order; its id follows from 
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -30,12 +30,13 @@ class Result(StrEnum):
 
 @dataclass(slots=True)
 class Answer:
-    """What the gateway said in the end. `detail` is its status when it did not accept."""
+    """What the gateway said in the end. `detail` is what the last try brought, `seen` what each of them brought."""
 
     result: Result = Result.UNKNOWN
     tries: int = 0
     order_id: str | None = None
     detail: str = "no answer"
+    seen: list[str] = field(default_factory=list[str], compare=False)
 
 
 class OrdersClient:
@@ -62,6 +63,7 @@ class OrdersClient:
         deadline = time.monotonic() + self._give_up_after_s
         while True:
             wait_s = await self._try(purchase, answer)
+            answer.seen.append("HTTP 202" if answer.result is Result.ACCEPTED else answer.detail)
             if answer.result is not Result.UNKNOWN:
                 return
             wait_s += full_jitter(answer.tries - 1, base_s=0.1, cap_s=5)

@@ -30,13 +30,15 @@ from demo.tokens import Tokens, load_private_key
 
 @dataclass(frozen=True, slots=True)
 class ReplaySummary:
-    """`rest`: the accepted orders that are not final, by state. `troubles`: why orders were not accepted."""
+    """`rest`: the accepted orders that are not final, by state. `troubles`: why orders were not accepted. `seen`: what
+    all tries brought."""
 
     journal: Path
     totals: JournalSummary
     final: Counter[str]
     rest: Counter[str]
     troubles: Counter[str]
+    seen: Counter[str]
 
     @property
     def ok(self) -> bool:
@@ -80,7 +82,7 @@ async def replay(
             rest = await _states_of_rest(db, tally) if wait else Counter[str]()
             totals = _totals(tally, ended.result() - started, all_final=wait and not rest)
             journal.write(totals)
-    return ReplaySummary(journal.file, totals, tally.final, rest, tally.troubles)
+    return ReplaySummary(journal.file, totals, tally.final, rest, tally.troubles, tally.seen)
 
 
 class _Sender:

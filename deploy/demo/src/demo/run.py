@@ -53,7 +53,9 @@ async def demo(options: DemoOptions, console: Console) -> int:
                 concurrency=CONCURRENCY,
                 console=console,
             )
-        report = reconcile(await read_books(load_settings(BooksSettings), folder / "replay"), alone=True)
+        report = reconcile(
+            await read_books(load_settings(BooksSettings), folder / "replay"), alone=options.stack == "embedded"
+        )
         print_report(report, console)
         if options.json is not None:
             write_json(report, options.json)
@@ -78,7 +80,7 @@ async def _stack(options: DemoOptions, console: Console) -> AsyncGenerator[Path]
         raise InfrastructureError("SHORTAGE=1 needs a catalog of its own: it works on the embedded stack only")
     add_stack_file(os.environ, STACK_FILES[options.stack])
     _print_addresses(console)
-    yield Path(os.environ["JWT_PRIVATE_KEY_FILE"]).parents[1]
+    yield run_dir() / options.stack
 
 
 def _print_addresses(console: Console) -> None:

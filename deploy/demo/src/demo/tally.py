@@ -8,12 +8,16 @@ from demo.client import Answer, Result
 
 @dataclass(slots=True)
 class Tally:
-    """`waiting`: accepted orders that are not final yet, oldest first. `final`: the others, by status."""
+    """`waiting`: accepted orders that are not final yet, oldest first. `final`: the others, by status.
+
+    `seen`: what each try brought.
+    """
 
     total: int
     sent: int = 0
     results: Counter[Result] = field(default_factory=Counter[Result])
     troubles: Counter[str] = field(default_factory=Counter[str])
+    seen: Counter[str] = field(default_factory=Counter[str])
     waiting: deque[str] = field(default_factory=deque[str])
     final: Counter[str] = field(default_factory=Counter[str])
     all_answered: bool = False
@@ -24,6 +28,7 @@ class Tally:
 
     def count(self, order_id: str, answer: Answer) -> None:
         self.results[answer.result] += 1
+        self.seen.update(answer.seen)
         if answer.result is Result.ACCEPTED:
             self.waiting.append(order_id)
         else:

@@ -5,30 +5,97 @@ Rule: a signal only sets an event. Whoever runs looks at it, finishes what it ho
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from typing import NoReturn, TypeVar
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar
 
 import uvloop
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import HeadraceError
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
+class DeploymentSettings(BaseSettings):
+    """What every process reads. Any setting NAME may also be given as NAME_FILE: a file that holds the value."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    headrace_env: Literal["development", "production"] = Field(
+        "development",
+        validation_alias="HEADRACE_ENV",
+        description="development or production; production refuses every value that contains headrace-dev",
+    )
+
+
+DEVELOPMENT_MARK = "headrace-dev"  # in the passwords and the issuer that everybody knows
+
+
 def load_settings(settings_class: type[SettingsT]) -> SettingsT:
-    """Build the settings from the environment, or exit 2 with a line for each that is missing or wrong."""
+    """Build the settings from the environment, or exit 2 with a line for each that is missing or wrong.
+
+    A setting NAME may be given as NAME_FILE. In production a value made for development is wrong.
+    """
+    deployment = _validated(DeploymentSettings)
+    settings = _validated(settings_class)
+    if deployment.headrace_env == "production":
+        _refuse([f"setting {name}: made for development only" for name in _development_values(settings)])
+    return settings
+
+
+def _validated(settings_class: type[SettingsT]) -> SettingsT:
     try:
-        return settings_class()
+        return settings_class(**_from_files(settings_class))
     except ValidationError as error:
+        prefix = settings_class.model_config.get("env_prefix", "")
+        problems: list[str] = []
         for problem in error.errors(include_url=False, include_input=False):
             name = str(problem["loc"][0])
-            prefix = "" if name.isupper() else settings_class.model_config.get("env_prefix", "")
-            sys.stderr.write(f"setting {prefix}{name.upper()}: {problem['msg']}\n")
-        raise SystemExit(2) from None
+            problems.append(f"setting {'' if name.isupper() else prefix}{name.upper()}: {problem['msg']}")
+        _refuse(problems)
+        raise AssertionError from error  # not reached: there was a problem
+
+
+def _from_files(settings_class: type[BaseSettings]) -> dict[str, Any]:
+    """The values of the settings that are given as NAME_FILE, under the names that the class takes."""
+    values: dict[str, Any] = {}
+    for field, info in settings_class.model_fields.items():
+        name = setting_name(settings_class, field)
+        file = os.environ.get(f"{name}_FILE")
+        if file is None:
+            continue
+        if name in os.environ:
+            _refuse([f"setting {name}: both {name} and {name}_FILE are set"])
+        try:
+            values[str(info.validation_alias or field)] = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            _refuse([f"setting {name}_FILE: {error}"])
+    return values
+
+
+def setting_name(settings_class: type[BaseSettings], field: str) -> str:
+    """The name of a field in the environment."""
+    prefix = settings_class.model_config.get("env_prefix", "")
+    return str(settings_class.model_fields[field].validation_alias or f"{prefix}{field}").upper()
+
+
+def _development_values(settings: BaseSettings) -> Iterator[str]:
+    for field in type(settings).model_fields:
+        value = getattr(settings, field)
+        if DEVELOPMENT_MARK in str(value.get_secret_value() if isinstance(value, SecretStr) else value):
+            yield setting_name(type(settings), field)
+
+
+def _refuse(problems: list[str]) -> None:
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+    if problems:
+        raise SystemExit(2)
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> NoReturn:

@@ -29,11 +29,13 @@ _TITLES = {
     403: "The token does not allow it",
     404: "Unknown, or somebody else's",
     405: "Another method",
+    408: "The body took longer than 8 s",
     409: "The first call with this key is still in flight",
     413: "More than 64 KiB",
     415: "Not application/json in UTF-8",
     422: "Every field that is wrong",
     429: "Over your rate",
+    431: "Headers of more than 16 KiB; from the proxy",
     503: "Try again after `Retry-After`",
 }
 _ORDERS = "/v1/orders"
@@ -125,7 +127,7 @@ def _add_orders(app: FastAPI, routes: Routes) -> None:
         dependencies=[_bearer, Depends(_place_order_input)],
         status_code=202,
         response_model=Accepted,
-        responses={202: _HEADERS_OF_202, **_problems(400, 401, 403, 405, 409, 413, 415, 422, 429, 503)},
+        responses={202: _HEADERS_OF_202, **_problems(400, 401, 403, 405, 408, 409, 413, 415, 422, 429, 431, 503)},
     )
     add(
         "/v1/orders",
