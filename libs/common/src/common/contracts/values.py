@@ -2,9 +2,10 @@
 
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
+from uuid_utils.compat import uuid5
 
 AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]  # without a zone, each reader would take its own
 
