@@ -74,7 +74,7 @@ openapi: .venv/.dev ## Generate docs/openapi.json from the gateway
 
 fuzz: .venv/.dev ## Schemathesis over the running stack (make up): at least 5,000 generated calls
 	@. .run/stack.env && .venv/bin/schemathesis run docs/openapi.json --url $$GATEWAY_URL \
-		--header "Authorization: Bearer $$($(PY) -m local_stack token fuzz)" --max-examples $(or $(EXAMPLES),1500) \
+		--header "Authorization: Bearer $$($(PY) -m local_stack token fuzz)" --max-examples $(or $(EXAMPLES),400) \
 		--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
 
 bench: bench-accept bench-read ## Both benchmarks; the results go to bench/results

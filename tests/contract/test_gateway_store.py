@@ -21,6 +21,7 @@ from common.errors import InfrastructureError
 from common.kafka.publisher import Outcome
 from common.redis_client import RedisClient, create_redis
 from common.resilience.token_bucket import Limit
+from contract.cache_servers import running_cluster
 from eventually import eventually
 from gateway.adapters.door_store import RedisDoorStore
 from gateway.adapters.markers import RedisMarkers
@@ -191,12 +192,29 @@ async def test_a_claim_of_a_call_that_never_ended_expires(tmp_path: Path) -> Non
 
 async def test_an_epoch_stays_until_it_is_lost_or_replaced(store: Store) -> None:
     await store.write_epoch("one", replace=True)
-    await store.write_epoch("two", replace=False)
+    assert await store.write_epoch("two", replace=False) == {"one"}
     first = {(await store.find(uuid4(), f"customer-{n}")).epoch for n in range(40)}
     await store.write_epoch("three", replace=True)
 
     assert first == {"one"}
     assert (await store.find(uuid4(), "alice")).epoch == "three"
+
+
+async def test_a_tick_of_many_customers_and_the_epochs_work_on_a_cluster(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as url, create_redis(url) as cluster:
+        store = RedisStore(cluster)
+        calls = [call(Marker(uuid4(), f"customer-{n}", MOMENT)) for n in range(40)]
+
+        first = await store.admit(calls)
+        await store.settle([(one, Outcome.ACKED) for one in calls])
+        again = await store.admit(calls)
+        epochs = await store.write_epoch("one", replace=False)
+        found = [await store.find(one.order_id, one.customer_id) for one in calls]
+
+    assert {admission.verdict for admission in first} == {Verdict.NEW}
+    assert {admission.verdict for admission in again} == {Verdict.REPLAYED}
+    assert epochs == {"one"}
+    assert [(f.marker, f.epoch) for f in found] == [(one.marker, "one") for one in calls]
 
 
 async def test_a_marker_that_redis_did_not_take_is_reported(tmp_path: Path) -> None:

@@ -128,11 +128,12 @@ class FakeStore:
         marker = self.markers.get(order_id)
         return Remembered(marker if marker and marker.customer_id == customer_id else None, self.epoch)
 
-    async def write_epoch(self, epoch: str, *, replace: bool) -> None:
+    async def write_epoch(self, epoch: str, *, replace: bool) -> set[str]:
         if self.away:
             raise InfrastructureError("fake markers are away")
         if replace or self.epoch is None:
             self.epoch = epoch
+        return {self.epoch}
 
     def _admit(self, call: Call) -> Admission:
         wait_us = 0 if call.free else self._buckets.take(call.customer_id)

@@ -52,8 +52,7 @@ async def test_a_lost_marker_ends_the_trust_and_the_epoch() -> None:
         assert not memory.trusts("first")
         store.away = False
         await eventually(lambda: store.epoch != "first", within=5)
-        assert not memory.trusts(store.epoch)
-        await eventually(lambda: memory.learn_to_trust(store.epoch), within=5)
+        await eventually(lambda: memory.trusts(store.epoch), within=5)
         keeping.cancel()
 
 
@@ -67,3 +66,16 @@ async def test_a_redis_that_lost_its_memory_gets_a_new_epoch() -> None:
         keeping.cancel()
 
     assert store.epoch != "first"
+
+
+async def test_trust_is_earned_before_anybody_asks() -> None:
+    store = FakeStore()
+    memory = Memory(store, FakeCommandLog())
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(memory.keep_epoch())
+        await eventually(lambda: memory.trusts("first"), within=5)
+        store.forget()
+        await eventually(lambda: memory.trusts(store.epoch), within=5)
+        keeping.cancel()
+
+    assert not memory.trusts("first")

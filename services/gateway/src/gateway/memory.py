@@ -28,8 +28,8 @@ Offsets = Mapping[int, int]  # by partition
 
 
 class EpochStore(Protocol):
-    async def write_epoch(self, epoch: str, *, replace: bool) -> None:
-        """Without `replace` only where there is none. Raises InfrastructureError."""
+    async def write_epoch(self, epoch: str, *, replace: bool) -> set[str]:
+        """Without `replace` only where there is none. Answers the epochs that stand now. Raises InfrastructureError."""
         ...
 
 
@@ -71,13 +71,16 @@ class Memory:
         return self.trusts(epoch)
 
     async def keep_epoch(self) -> None:
-        """Until cancelled: give a Redis without memory an epoch, and a new one for each loss."""
+        """Until cancelled: give a Redis without memory an epoch, and a new one for each loss; learn to trust it."""
         while True:
             self._lost.clear()
             losses = self._losses
             try:
-                await self._store.write_epoch(uuid4().hex, replace=losses != self._answered_losses)
+                epochs = await self._store.write_epoch(uuid4().hex, replace=losses != self._answered_losses)
                 self._answered_losses = losses
+                self._trusted &= epochs
+                for epoch in epochs - self._trusted:  # before somebody asks for an order that does not exist
+                    await self.learn_to_trust(epoch)
             except InfrastructureError as error:
                 log.warning("epoch_not_written", error=str(error))
             if self._losses != self._answered_losses:

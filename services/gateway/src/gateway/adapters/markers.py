@@ -44,12 +44,18 @@ class RedisMarkers:
         marker, epoch = values
         return Remembered(_marker(order_id, customer_id, marker), epoch.decode() if epoch else None)
 
-    async def write_epoch(self, epoch: str, *, replace: bool) -> None:
+    async def write_epoch(self, epoch: str, *, replace: bool) -> set[str]:
+        keys = [_epoch_key(tag) for tag in HASH_TAGS]
         try:
-            for tag in HASH_TAGS:
-                await self._redis.set(_epoch_key(tag), epoch, nx=not replace)
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.set(key, epoch, nx=not replace)
+                for key in keys:
+                    pipeline.get(key)
+                answers: list[Any] = await pipeline.execute()
         except (RedisError, OSError) as error:
             raise InfrastructureError(f"Redis does not answer: {error}") from error
+        return {found.decode() for found in answers[len(keys) :] if found}
 
 
 def _epoch_key(tag: str) -> str:
