@@ -1,7 +1,7 @@
 """What each step of the accept path costs: the real functions, called many times in a process of their own.
 
 CPU is what counts for a gateway that one core limits; wall time also holds the waiting for Valkey and Kafka, which all
-calls of a batch share. `the whole request in the application` contains the steps above it, and waits for its tick.
+calls of a batch share. `the whole request in the application` contains the steps above it, and waits for its batch.
 """
 
 import asyncio

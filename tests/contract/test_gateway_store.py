@@ -108,7 +108,7 @@ async def test_a_refused_call_leaves_no_claim(store: Store) -> None:
     assert await copy_of(store, first, OTHER) is Verdict.NEW
 
 
-async def test_of_two_copies_in_one_tick_one_is_new(store: Store) -> None:
+async def test_of_two_copies_in_one_batch_one_is_new(store: Store) -> None:
     first = call()
 
     admissions = await store.admit([first, call(first.marker), call(first.marker, OTHER), call()])
@@ -200,7 +200,7 @@ async def test_an_epoch_stays_until_it_is_lost_or_replaced(store: Store) -> None
     assert (await store.find(uuid4(), "alice")).epoch == "three"
 
 
-async def test_a_tick_of_many_customers_and_the_epochs_work_on_a_cluster(tmp_path: Path) -> None:
+async def test_a_batch_of_many_customers_and_the_epochs_work_on_a_cluster(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as url, create_redis(url) as cluster:
         store = RedisStore(cluster)
         calls = [call(Marker(uuid4(), f"customer-{n}", MOMENT)) for n in range(40)]

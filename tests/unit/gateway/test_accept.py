@@ -23,7 +23,7 @@ def call(order_id: UUID | None = None) -> Call:
     return Call("alice", order_id, "attempt", marker=Marker(order_id, "alice", datetime.now(UTC)))
 
 
-async def test_requests_of_one_tick_are_one_publish() -> None:
+async def test_requests_that_come_together_are_one_publish() -> None:
     publisher = FakePublisher()
     acceptor = Acceptor(publisher, FakeStore())
 

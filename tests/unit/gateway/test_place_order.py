@@ -9,6 +9,7 @@ from common.contracts.codec import MESSAGE_ID, TRACEPARENT
 from common.contracts.values import OrderLine, order_id_for
 from common.kafka.publisher import Outcome
 from common.telemetry.tracing import trace_id_of
+from gateway.schemas import Accepted, links_to
 from unit.gateway.fakes import Door, bearer, open_door
 
 
@@ -153,3 +154,11 @@ async def test_cancel_is_a_command_of_its_own(door: Door) -> None:
 
 async def test_cancelling_what_has_no_id_is_404(door: Door) -> None:
     assert (await door.http.post("/v1/orders/42/cancel", headers=bearer())).status_code == 404
+
+
+async def test_the_body_of_a_202_is_what_the_schema_says(door: Door) -> None:
+    answer = await door.place()
+
+    accepted = Accepted.model_validate_json(answer.content)
+    assert answer.headers["location"] == accepted.links.self == f"/v1/orders/{accepted.order_id}"
+    assert accepted.links == links_to(accepted.order_id)

@@ -10,6 +10,7 @@ Limits: an answer that is late is a RedisError, and what was asked may still hav
 # (redis-py types its constructors loosely)
 
 import zlib
+from functools import lru_cache
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
@@ -46,6 +47,7 @@ def create_redis(url: str) -> RedisClient:
     return Redis.from_pool(pool)
 
 
+@lru_cache(maxsize=65_536)
 def hash_tag(owner: str) -> str:
     """One of HASH_TAGS: keys of one owner are on one node of a cluster, so that a script may touch several of them."""
     return HASH_TAGS[zlib.crc32(owner.encode()) % len(HASH_TAGS)]

@@ -1,12 +1,13 @@
 """Accept: many requests, one write to the log (group commit).
 
 Problem: waiting for the broker, or for Redis, once per request costs more than the request itself.
-Rule: requests put their record in a list and wait; every tick takes all of the list. One call asks the store for tokens
-and claims, one publish takes what was admitted, one call settles claims and markers; then each request gets the fate of
-its own record.
+Rule: requests put their record in a list and wait. One call asks the store for tokens and claims of all of the list; what
+comes meanwhile is the next list. One publish takes what was admitted, one call settles claims and markers; then each
+request gets the fate of its own record. There is no clock in it: alone a request waits for nobody, and the more come,
+the more share each round trip.
 Guarantees: ACCEPTED is only ever said after the broker's ack. A request that is cancelled takes nobody with it.
 Limits: `capacity` requests and `capacity_bytes` of records wait at most; an admitted record waits `queue_deadline_s` at
-most before it is published, else it is REFUSED: surely not written. One tick (2 ms) is added to every request.
+most before it is published, else it is REFUSED: surely not written.
 Source: group commit, DeWitt et al. 1984.
 """
 
@@ -48,13 +49,12 @@ class Acceptor:
         *,
         capacity: int = 5_000,
         capacity_bytes: int = 32 * 1024 * 1024,
-        tick_s: float = 0.002,
         max_in_flight: int = 4,
         queue_deadline_s: float = 0.1,
     ) -> None:
         self._publisher, self._store = publisher, store
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
-        self._tick_s, self._queue_deadline_s = tick_s, queue_deadline_s
+        self._queue_deadline_s = queue_deadline_s
         self._in_flight = asyncio.Semaphore(max_in_flight)
         self._arrivals, self._admitted = _Queue(), _Queue()
         self._waiting = self._waiting_bytes = 0
@@ -70,7 +70,7 @@ class Acceptor:
     async def running(self) -> AsyncGenerator[None]:
         """Flush for as long as the block runs; at its end, see the flushes under way to their end."""
         async with asyncio.TaskGroup() as flushes:
-            admitting = flushes.create_task(self._tick(flushes))
+            admitting = flushes.create_task(self._admit_arrivals())
             publishing = flushes.create_task(self._publish_admitted(flushes))
             yield
             await self._idle.wait()  # each step of a request is bounded in time
@@ -94,11 +94,10 @@ class Acceptor:
             if not self._waiting:
                 self._idle.set()
 
-    async def _tick(self, flushes: asyncio.TaskGroup) -> None:
+    async def _admit_arrivals(self) -> None:
         while True:
             await self._arrivals.filled.wait()
-            await asyncio.sleep(self._tick_s)
-            flushes.create_task(self._admit(self._arrivals.take()))
+            await self._admit(self._arrivals.take())
 
     async def _admit(self, batch: list[_Waiting]) -> None:
         admissions = await self._store.admit([waiting.call for waiting in batch])

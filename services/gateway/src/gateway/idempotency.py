@@ -18,13 +18,14 @@ nothing changes, and the conflict stands in the order's timeline.
 Source: the Idempotency-Key header, draft-ietf-httpapi-idempotency-key-header.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import sha256
 from typing import Protocol
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from common.kafka.publisher import Outcome
 from gateway.schemas import NewOrder
@@ -97,4 +98,4 @@ def fingerprint_of(order: NewOrder) -> str:
 
 
 def new_attempt() -> str:
-    return uuid4().hex
+    return f"{random.getrandbits(64):016x}"

@@ -37,7 +37,7 @@ from gateway.problems import (
 )
 from gateway.reads import not_changed
 from gateway.requests import idempotency_key, json_body, order_id_of, wait_of
-from gateway.schemas import Accepted, CatalogPage, ItemView, OrderPage, Status, links_to, parse_order
+from gateway.schemas import CatalogPage, ItemView, OrderPage, Status, accepted_json, parse_order
 
 Limit = Annotated[int, Query(ge=1, le=100, description="orders or items on a page")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")]
@@ -155,10 +155,9 @@ class Routes:
     def _answer(self, order_id: UUID, admission: Admission, *, can_retry: bool) -> Response:
         match admission.verdict:
             case Verdict.ACCEPTED | Verdict.REPLAYED as verdict:
-                links = links_to(order_id)
-                body = Accepted(order_id=order_id, links=links).model_dump_json()
                 replayed = _REPLAYED if verdict is Verdict.REPLAYED else {}
-                return _json(body, status=202, headers={"Location": links.self, **_RETRY_SOON, **replayed})
+                headers = {"Location": f"/v1/orders/{order_id}", **_RETRY_SOON, **replayed}
+                return _json(accepted_json(order_id), status=202, headers=headers)
             case Verdict.LIMITED:
                 TOKEN_BUCKET_REFUSALS.inc()
                 raise Problem(TOO_MANY_REQUESTS, headers=self._limit_headers(admission.retry_after_s))

@@ -142,6 +142,15 @@ def parse_order(body: bytes) -> NewOrder:
     raise Problem(MALFORMED_REQUEST, errors[0].detail)
 
 
+def accepted_json(order_id: UUID) -> str:
+    """The body of a 202, an Accepted. From a template: making the model each time costs ten times as much."""
+    return _ACCEPTED_NIL.replace(_NIL, str(order_id))
+
+
 def links_to(order_id: UUID) -> OrderLinks:
     order = f"/v1/orders/{order_id}"
     return OrderLinks(self=order, timeline=f"{order}/timeline", events=f"{order}/events", cancel=f"{order}/cancel")
+
+
+_NIL = str(UUID(int=0))
+_ACCEPTED_NIL = Accepted(order_id=UUID(int=0), links=links_to(UUID(int=0))).model_dump_json()
