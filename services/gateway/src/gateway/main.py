@@ -16,6 +16,7 @@ from common.errors import SettingsError
 from common.kafka.publisher import Publisher
 from common.kafka.reader import TopicReader
 from common.lifecycle import load_settings, run
+from common.memory import soft_limit
 from common.redis_client import create_redis as create_cache
 from common.resilience.token_bucket import Limit
 from common.telemetry.admin import admin_server
@@ -53,7 +54,7 @@ class Gateway:
 def main() -> None:
     settings = load_settings(GatewaySettings)
     configure_logging("gateway", settings.log_format)
-    run(lambda stop: serve(settings, stop))
+    run(lambda stop: serve(settings, stop), soft_limit=soft_limit(settings.memory_soft_limit_mb))
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
