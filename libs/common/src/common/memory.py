@@ -1,8 +1,8 @@
 """Recycling: a process that grows drains and ends by itself, before the kernel kills it in the middle of its work.
 
 Rule: the soft limit is the setting, or 90 % of the memory limit of the process's cgroup (its container); without either
-there is none. At 90 % of the soft limit the `stop` of the process is set, as by SIGTERM: it finishes its batch, commits,
-exits 0, and whoever started it starts it anew.
+there is none. At 90 % of the soft limit the `stop` of the process is set, as by SIGTERM: it finishes its batch,
+commits, exits 0, and whoever started it starts it anew.
 Guarantee: recycled within one sample (1 s) of passing the threshold; the rest of the limit is room for the drain.
 Limits: what is compared is this process's resident set; children of it (a process pool) must have limits of their own.
 A process that already starts above the threshold is not recycled: it would never get to work. That is logged.
