@@ -6,10 +6,11 @@ ORDERS ?= 5000
 STACK ?= embedded
 STACK_ENV = $(if $(filter compose,$(STACK)),deploy/compose/stack.env,.run/stack.env)
 FILE ?= deploy/demo/data/cdnow.csv
+ON_KAFKA := tests/integration/core tests/contract/test_gateway_process.py tests/contract/test_gateway_copies.py tests/contract/test_redrive_process.py
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-compose footprint check-readme env-example openapi fuzz bench bench-accept bench-read proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-kafka test-compose footprint check-readme env-example openapi fuzz bench bench-accept bench-read proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ check: .venv/.dev ## Format, lint, types, import rules, Dockerfile, lock in date
 test: .venv/.dev ## All tests on the embedded stack, with coverage; no Docker
 	@mkdir -p .run/coverage && rm -f .run/coverage/data*
 	@.venv/bin/coverage run -m pytest $(TESTS) && .venv/bin/coverage combine --quiet && .venv/bin/coverage report --fail-under 90
+
+test-kafka: .venv/.dev ## What talks to a broker, on Apache Kafka in containers; needs Docker
+	@.venv/bin/pytest --broker kafka $(or $(TESTS),$(ON_KAFKA) tests/kafka)
 
 test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all
 	@ORDERS=$(ORDERS) .venv/bin/pytest tests/compose $(ARGS)

@@ -90,10 +90,30 @@ def a_message(body: Any, message_id: UUID | None = None) -> Message:
     return decode(a_record(body, message_id))
 
 
-def migrate_settings(servers: Addresses) -> MigrateSettings:
+def migrate_settings(servers: Addresses, replication_factor: int = 1) -> MigrateSettings:
     values = {
         "KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
-        "KAFKA_ENABLE_IDEMPOTENCE": "false",
+        "KAFKA_REPLICATION_FACTOR": replication_factor,
         "DATABASE_URL": servers.database_url,
     }
     return MigrateSettings.model_validate(values)
+
+
+def broker_settings(servers: Addresses) -> dict[str, str]:
+    """The environment of whoever uses the broker."""
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
+        "KAFKA_ENABLE_IDEMPOTENCE": str(servers.kafka_enable_idempotence),
+        "KAFKA_FETCH_MAX_WAIT_MS": "10",
+    }
+
+
+def worker_environment(servers: Addresses, admin_port: int) -> dict[str, str]:
+    """Of a worker that never calls the payment provider."""
+    return {
+        **broker_settings(servers),
+        "DATABASE_URL": servers.database_url,
+        "REDIS_URL": servers.redis_url,
+        "ADMIN_PORT": str(admin_port),
+        "WORKERS_PAYMENT_PROVIDER_URL": "http://127.0.0.1:1",
+    }

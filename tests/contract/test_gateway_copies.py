@@ -4,20 +4,22 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from common.contracts.topics import Topic
 from common.contracts.values import order_id_for
-from common.kafka.reader import TopicReader
-from common.records import Record
+from common.kafka.publisher import Publisher
 from common.telemetry.tracing import configure_tracing
-from contract.test_gateway_process import servers
 from eventually import eventually
 from gateway.main import build
 from gateway.settings import GatewaySettings
-from local_stack.servers import valkey
+from gateway_process import gateway_environment, offer
+from integration.core.broker import read_all
+from local_stack.network import free_ports
+from local_stack.servers import Addresses, redis_url, valkey
 from local_stack.supervisor import supervised
 from unit.gateway.fakes import ONE_CD, bearer
 
@@ -25,9 +27,6 @@ from unit.gateway.fakes import ONE_CD, bearer
 @pytest.fixture(autouse=True)
 def trace_ids() -> None:  # pyright: ignore[reportUnusedFunction]
     configure_tracing("gateway", None, 0.0)
-
-
-ORDER_ID = str(order_id_for("alice", "row-7"))
 
 
 @asynccontextmanager
@@ -41,48 +40,31 @@ async def open_gateway(environment: dict[str, str], redis_url: str) -> AsyncGene
             yield http
 
 
-async def fifty(http: httpx.AsyncClient) -> list[httpx.Response]:
-    headers = {**bearer(), "Idempotency-Key": "row-7"}
+async def fifty(http: httpx.AsyncClient, key: str) -> list[httpx.Response]:
+    headers = {**bearer(), "Idempotency-Key": key}
     return await asyncio.gather(*(http.post("/v1/orders", json=ONE_CD, headers=headers) for _ in range(50)))
 
 
-async def records(environment: dict[str, str]) -> list[Record]:
-    found: list[Record] = []
-    reader = TopicReader(
-        bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
-        topic=Topic.ORDERS_COMMANDS,
-        handle=found.extend,
-        fetch_max_wait_ms=10,
-    )
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(reader.run(stop))
-        async with asyncio.timeout(10):
-            await reader.caught_up.wait()
-        stop.set()
-    return found
-
-
 @pytest.mark.parametrize("redis", ["there", "stopped", "restarted empty"])
-async def test_50_copies_are_one_order_with_one_answer(tmp_path: Path, redis: str) -> None:
-    async with AsyncExitStack() as stack:
-        environment = await stack.enter_async_context(servers(tmp_path))
-        port = int(environment["REDIS_URL"].split(":")[2].split("/")[0]) + 1
-        url = f"redis://127.0.0.1:{port}/0"
-        async with AsyncExitStack() as life:
-            (tmp_path / "own").mkdir()
-            await life.enter_async_context(supervised(tmp_path / "own", [[valkey(port)]]))
-            http = await stack.enter_async_context(open_gateway(environment, url))
-            answers = await fifty(http)
-            if redis != "there":
-                await life.aclose()
-            if redis == "restarted empty":
-                await life.enter_async_context(supervised(tmp_path / "own", [[valkey(port)]]))
-            answers += await fifty(http)
+async def test_50_copies_are_one_order_with_one_answer(
+    servers: Addresses, publisher: Publisher, tmp_path: Path, redis: str
+) -> None:
+    environment, port, key = gateway_environment(servers, tmp_path), next(free_ports()), f"row-{uuid4()}"
+    await offer(publisher)
+    async with AsyncExitStack() as stack, AsyncExitStack() as life:
+        await life.enter_async_context(supervised(tmp_path, [[valkey(port)]]))
+        http = await stack.enter_async_context(open_gateway(environment, redis_url(port)))
+        answers = await fifty(http, key)
+        if redis != "there":
+            await life.aclose()
+        if redis == "restarted empty":
+            await life.enter_async_context(supervised(tmp_path, [[valkey(port)]]))
+        answers += await fifty(http, key)
 
-        stored = await records(environment)
-
+    order_id = str(order_id_for("alice", key))
+    records = await read_all(servers.kafka_bootstrap_servers, Topic.ORDERS_COMMANDS)
+    stored = [record for record in records if record.key == order_id.encode()]
     assert {answer.status_code for answer in answers} == {202}
-    assert {answer.json()["order_id"] for answer in answers} == {ORDER_ID}
-    assert {record.header("message-id") for record in stored} == {ORDER_ID.encode()}
+    assert {answer.json()["order_id"] for answer in answers} == {order_id}
+    assert {record.header("message-id") for record in stored} == {order_id.encode()}
     assert redis != "there" or len(stored) == 1

@@ -1,4 +1,4 @@
-"""The gateway as a process, on the embedded broker and cache: how it starts, serves, and leaves."""
+"""The gateway as a process, on a real broker and cache: how it starts, serves, and leaves."""
 
 # pyright: reportUnknownMemberType=false
 # (the generated stubs carry no types for the service class)
@@ -6,9 +6,8 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,28 +17,27 @@ from uuid import UUID, uuid4
 import grpc
 import grpc.aio
 import httpx
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from common.contracts import orders_pb2 as pb
 from common.contracts import orders_pb2_grpc
-from common.contracts.codec import to_record
-from common.contracts.events import CatalogItem
-from common.contracts.topics import Topic, TopicSpec
-from common.kafka.admin import create_topics
 from common.kafka.publisher import Publisher
 from eventually import eventually
 from gateway.main import FINISH_REQUESTS_S
-from local_stack.network import HOST, free_ports, listen
-from local_stack.servers import broker, redis_url, valkey
-from local_stack.supervisor import supervised
-from unit.gateway.fakes import AUDIENCE, ISSUER, ONE_CD, PRIVATE_KEY, bearer
+from gateway_process import gateway_environment, offer, serving
+from local_stack.network import HOST
+from local_stack.servers import Addresses
+from unit.gateway.fakes import ONE_CD, bearer
 
 PLACED = '{"status":"placed"}'
 REQUIRED = {"GATEWAY_ORDERS_GRPC_TARGET", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL"}
 
 
-async def test_it_serves_on_an_inherited_socket_and_exits_0_on_sigterm(tmp_path: Path) -> None:
-    async with servers(tmp_path) as environment, serving(environment) as (process, url):
+async def test_it_serves_on_an_inherited_socket_and_exits_0_on_sigterm(
+    servers: Addresses, publisher: Publisher, tmp_path: Path
+) -> None:
+    environment = gateway_environment(servers, tmp_path)
+    await offer(publisher)
+    async with serving(environment) as (process, url):
         async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
             # the listening socket holds the request until the gateway is ready to take it
             placed = await http.post("/v1/orders", json=ONE_CD, headers=bearer())
@@ -61,10 +59,12 @@ async def test_it_serves_on_an_inherited_socket_and_exits_0_on_sigterm(tmp_path:
     assert code == 0
 
 
-async def test_streams_and_waits_end_at_sigterm_and_the_process_exits_0_at_once(tmp_path: Path) -> None:
-    order_id = uuid4()
+async def test_streams_and_waits_end_at_sigterm_and_the_process_exits_0_at_once(
+    servers: Addresses, publisher: Publisher, tmp_path: Path
+) -> None:
+    order_id, environment = uuid4(), gateway_environment(servers, tmp_path)
+    await offer(publisher)
     async with (
-        servers(tmp_path) as environment,
         orders_with(order_id) as target,
         serving({**environment, "GATEWAY_ORDERS_GRPC_TARGET": target}) as (process, url),
         httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, headers=bearer()) as http,
@@ -120,63 +120,6 @@ async def orders_with(order_id: UUID) -> AsyncGenerator[str]:
         yield f"{HOST}:{port}"
     finally:
         await server.stop(grace=0)
-
-
-@asynccontextmanager
-async def servers(run_dir: Path) -> AsyncGenerator[dict[str, str]]:
-    """A broker whose catalog has one item, and a cache; yields the environment of a gateway."""
-    ports = free_ports()
-    kafka, redis, admin, nobody = (next(ports) for _ in range(4))
-    bootstrap = f"{HOST}:{kafka}"
-    key = run_dir / "public.pem"
-    key.write_bytes(PRIVATE_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    async with supervised(run_dir, [[valkey(redis), broker(kafka)]]):
-        await _fill_catalog(bootstrap)
-        yield {
-            **os.environ,
-            "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
-            "KAFKA_ENABLE_IDEMPOTENCE": "false",
-            "KAFKA_FETCH_MAX_WAIT_MS": "10",
-            "REDIS_URL": redis_url(redis),
-            "ADMIN_PORT": str(admin),
-            "GATEWAY_ORDERS_GRPC_TARGET": f"{HOST}:{nobody}",
-            "GATEWAY_JWT_PUBLIC_KEY_FILE": str(key),
-            "GATEWAY_JWT_ISSUER": ISSUER,
-            "GATEWAY_JWT_AUDIENCE": AUDIENCE,
-        }
-
-
-@asynccontextmanager
-async def serving(environment: dict[str, str]) -> AsyncGenerator[tuple[Process, str]]:
-    port = next(free_ports())
-    with listen(port) as listener:
-        process = await start(environment, listener)
-    try:
-        yield process, f"http://{HOST}:{port}"
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def start(environment: dict[str, str], listener: socket.socket) -> Process:
-    fd = listener.fileno()
-    environment = {**environment, "GATEWAY_LISTEN_FD": str(fd)}
-    return await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway.main", env=environment, pass_fds=[fd])
-
-
-async def _fill_catalog(bootstrap: str) -> None:
-    await create_topics(
-        bootstrap,
-        [TopicSpec(topic, 1, None) for topic in (Topic.CATALOG_ITEMS, Topic.ORDERS_COMMANDS, Topic.ORDERS_EVENTS)],
-    )
-    publisher = Publisher(bootstrap, idempotence=False)
-    await publisher.start()
-    try:
-        item = CatalogItem(sku="cd-1", name="A record", currency="USD", price_minor=1_177)
-        await publisher.publish([to_record(item, UUID(int=1), None)])
-    finally:
-        await publisher.stop()
 
 
 def _json() -> dict[str, str]:

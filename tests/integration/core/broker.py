@@ -1,8 +1,6 @@
 """Looking into the broker from outside."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,13 +18,9 @@ class OwnBroker:
     """A broker that a test may freeze."""
 
     bootstrap_servers: str
-    pid: int
-
-    def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+    idempotence: bool
+    freeze: Callable[[], None]
+    thaw: Callable[[], None]
 
 
 async def read_all(bootstrap_servers: str, topic: str) -> list[Record]:
@@ -59,4 +53,5 @@ def outgoing(body: Any, message_id: UUID | None = None) -> OutgoingRecord:
 
 
 def ids_of(records: Sequence[Record | OutgoingRecord]) -> list[str]:
-    return [(dict(record.headers)[MESSAGE_ID] or b"").decode() for record in records]
+    """That of a record without one is empty."""
+    return [(dict(record.headers).get(MESSAGE_ID) or b"").decode() for record in records]

@@ -25,7 +25,7 @@ async def test_a_group_is_beyond_the_end_once_it_has_committed_all_of_it(
     ends = await progress.ends()
     before = await progress.is_beyond(ends)
 
-    async with running(consumer(servers, group, topic, effects.apply, publisher).run):
+    async with running(consumer(servers.kafka_bootstrap_servers, group, topic, effects.apply, publisher).run):
         await eventually(lambda: progress.is_beyond(ends), within=JOIN_S)
     await publisher.publish([outgoing(reserve_stock())])
 

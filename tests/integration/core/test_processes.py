@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from builders import CUSTOMER, a_line, migrate_settings, place_order
+from builders import CUSTOMER, a_line, broker_settings, migrate_settings, place_order
 from common.contracts import commands
 from common.kafka.publisher import Outcome, Publisher
 from common.postgres import create_engine
@@ -44,9 +44,7 @@ async def provider_url(tmp_path: Path) -> AsyncIterator[str]:
 
 def settings(servers: Addresses, provider_url: str, admin_port: int) -> WorkersSettings:
     values = {
-        "KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
-        "KAFKA_ENABLE_IDEMPOTENCE": False,
-        "KAFKA_FETCH_MAX_WAIT_MS": 10,
+        **broker_settings(servers),
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,
         "ADMIN_PORT": admin_port,

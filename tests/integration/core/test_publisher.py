@@ -86,7 +86,7 @@ async def test_a_frozen_broker_makes_it_unknown_in_bounded_time_and_the_record_m
     own_broker: OwnBroker,
 ) -> None:
     """Trap 2: a send that timed out is not a send that failed."""
-    publisher = Publisher(own_broker.bootstrap_servers, idempotence=False, ack_timeout_s=0.3)
+    publisher = Publisher(own_broker.bootstrap_servers, idempotence=own_broker.idempotence, ack_timeout_s=0.3)
     await publisher.start()
     order = outgoing(place_order())
     assert await publisher.publish([outgoing(place_order(), uuid4())]) == [Outcome.ACKED]
@@ -110,7 +110,9 @@ async def test_a_frozen_broker_makes_it_unknown_in_bounded_time_and_the_record_m
 
 async def test_a_producer_whose_sender_died_is_replaced(servers: Addresses, topic: str) -> None:
     """Trap 4: without that, every send hangs until the process is restarted."""
-    publisher = Publisher(servers.kafka_bootstrap_servers, idempotence=False, ack_timeout_s=1)
+    publisher = Publisher(
+        servers.kafka_bootstrap_servers, idempotence=servers.kafka_enable_idempotence, ack_timeout_s=1
+    )
     await publisher.start()
     sender: asyncio.Task[None] = publisher._producer._sender.sender_task  # pyright: ignore[reportPrivateUsage]
     sender.cancel()
@@ -126,7 +128,9 @@ async def test_a_producer_whose_sender_died_is_replaced(servers: Addresses, topi
 async def test_a_producer_that_gets_no_ack_for_too_long_is_replaced_once_the_broker_is_back(
     own_broker: OwnBroker,
 ) -> None:
-    publisher = Publisher(own_broker.bootstrap_servers, idempotence=False, ack_timeout_s=0.3, rebuild_after_s=0.2)
+    publisher = Publisher(
+        own_broker.bootstrap_servers, idempotence=own_broker.idempotence, ack_timeout_s=0.3, rebuild_after_s=0.2
+    )
     await publisher.start()
     assert await publisher.publish([outgoing(place_order())]) == [Outcome.ACKED]
 

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from builders import broker_settings
 from local_stack.network import free_ports
 from local_stack.servers import Addresses
 from workers.main import WORKERS
@@ -33,14 +34,6 @@ def all_workers(servers: Addresses, folder: Path) -> Generator[None]:
             finally:
                 process.terminate()
     assert process.returncode == 0, (folder / "log").read_text()[-2_000:]
-
-
-def broker_settings(servers: Addresses) -> dict[str, str]:
-    return {
-        "KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
-        "KAFKA_ENABLE_IDEMPOTENCE": "false",
-        "KAFKA_FETCH_MAX_WAIT_MS": "10",
-    }
 
 
 @contextmanager

@@ -30,18 +30,20 @@ SERVER_STOPS_WITHIN_S = 10
 @dataclass(frozen=True, slots=True)
 class Addresses:
     kafka_bootstrap_servers: str
+    kafka_enable_idempotence: bool
     database_url: str
     redis_url: str
 
 
 @asynccontextmanager
-async def embedded_servers(run_dir: Path) -> AsyncGenerator[Addresses]:
-    """All three, empty, on free ports; for tests that need servers and no services."""
+async def embedded_servers(run_dir: Path, kafka: str | None = None) -> AsyncGenerator[Addresses]:
+    """All three, empty, on free ports; for tests that need servers and no services. `kafka`: a real one to use instead
+    of our broker."""
     ports = free_ports()
-    kafka, database, redis = next(ports), next(ports), next(ports)
-    stages = [initdb(run_dir), [postgres(run_dir, database), valkey(redis), broker(kafka)]]
-    async with supervised(run_dir, stages):
-        yield Addresses(f"{HOST}:{kafka}", database_url(database), redis_url(redis))
+    port, database, redis = next(ports), next(ports), next(ports)
+    ours = [] if kafka else [broker(port)]
+    async with supervised(run_dir, [initdb(run_dir), [postgres(run_dir, database), valkey(redis), *ours]]):
+        yield Addresses(kafka or f"{HOST}:{port}", kafka is not None, database_url(database), redis_url(redis))
 
 
 def database_url(port: int) -> str:

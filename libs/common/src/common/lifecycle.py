@@ -1,6 +1,6 @@
-"""The life of a process: read the settings, run until SIGTERM or SIGINT, exit 0.
+"""The life of a process: read the settings, run until SIGTERM, SIGINT or too much memory, exit 0.
 
-Rule: a signal only sets an event. Whoever runs looks at it, finishes what it holds, commits, closes.
+Rule: each of them only sets an event. Whoever runs looks at it, finishes what it holds, commits, closes.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import HeadraceError
+from common.memory import recycle
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
@@ -98,16 +99,20 @@ def _refuse(problems: list[str]) -> None:
         raise SystemExit(2)
 
 
-def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> NoReturn:
-    """Run `main(stop)` on a new event loop; `stop` is set by SIGTERM and SIGINT. Exits 0 when it returns,
-    1 with one line when it raises a HeadraceError."""
+def run(main: Callable[[asyncio.Event], Awaitable[None]], *, soft_limit: int | None = None) -> NoReturn:
+    """Run `main(stop)` on a new event loop; `stop` is set by SIGTERM and SIGINT, and near `soft_limit` bytes of memory
+    (common.memory). Exits 0 when it returns, 1 with one line when it raises a HeadraceError."""
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await main(stop)
+        async with asyncio.TaskGroup() as beside:
+            if soft_limit is not None:
+                beside.create_task(recycle(stop, soft_limit))
+            await main(stop)
+            stop.set()
 
     spare_the_garbage_collector()
     try:

@@ -18,6 +18,7 @@ from common.kafka.progress import GroupProgress
 from common.kafka.publisher import Publisher
 from common.kafka.reader import TopicReader
 from common.lifecycle import load_settings, run, spare_the_garbage_collector
+from common.memory import soft_limit
 from common.redis_client import create_redis
 from common.resilience.token_bucket import Limit
 from common.telemetry.admin import admin_server
@@ -61,7 +62,7 @@ class Gateway:
 def main() -> None:
     settings = load_settings(GatewaySettings)
     configure_logging("gateway", settings.log_format)
-    run(lambda stop: serve(settings, stop))
+    run(lambda stop: serve(settings, stop), soft_limit=soft_limit(settings.memory_soft_limit_mb))
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:

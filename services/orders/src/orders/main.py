@@ -7,6 +7,7 @@ import asyncio
 
 from common.cache import RedisCache
 from common.lifecycle import load_settings, run
+from common.memory import soft_limit
 from common.postgres import create_engine
 from common.redis_client import create_redis
 from common.telemetry.admin import admin_server
@@ -36,7 +37,7 @@ async def serve(settings: OrdersSettings, stop: asyncio.Event) -> None:
 def main() -> None:
     settings = load_settings(OrdersSettings)
     configure_logging("orders", settings.log_format)
-    run(lambda stop: serve(settings, stop))
+    run(lambda stop: serve(settings, stop), soft_limit=soft_limit(settings.memory_soft_limit_mb))
 
 
 if __name__ == "__main__":

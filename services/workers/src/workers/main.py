@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from common.lifecycle import load_settings, run
+from common.memory import soft_limit
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
 from common.telemetry.tracing import configure_tracing, shutdown_tracing
@@ -49,7 +50,7 @@ def main() -> None:
         raise SystemExit(2)
     settings = load_settings(WorkersSettings)
     configure_logging("+".join(names), settings.log_format)
-    run(lambda stop: serve(names, settings, stop))
+    run(lambda stop: serve(names, settings, stop), soft_limit=soft_limit(settings.memory_soft_limit_mb))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ class WorkersSettings(BaseSettings):
         validation_alias="REDIS_URL", description="redis://host:port/0, or redis+cluster://host:port of any node"
     )
     admin_port: int = Field(9100, validation_alias="ADMIN_PORT", description="port of /livez, /readyz and /metrics")
+    memory_soft_limit_mb: int | None = Field(
+        None,
+        validation_alias="MEMORY_SOFT_LIMIT_MB",
+        ge=1,
+        description="MiB; at 90 % of it the process drains and ends, to be started anew; none: 90 % of the container's",
+    )
     log_format: LogFormat = Field("json", validation_alias="LOG_FORMAT", description="json or console")
     otlp_endpoint: str | None = Field(
         None,

@@ -17,7 +17,8 @@ from common.errors import InfrastructureError
 async def create_topics(
     bootstrap_servers: str, specs: Sequence[TopicSpec], *, replication_factor: int = 1
 ) -> list[str]:
-    """Create the topics that do not exist yet; answer their names. A second call creates nothing.
+    """Create the topics that do not exist yet; answer their names. A second call creates nothing. An ack then means
+    that a majority of the copies has the record.
 
     Raises InfrastructureError when the broker does not answer or refuses.
     """
@@ -45,4 +46,6 @@ def _new_topic(spec: TopicSpec, replication_factor: int) -> Any:
     else:
         config = {"cleanup.policy": "delete", "retention.ms": str(int(spec.retention.total_seconds() * 1000))}
     config["max.message.bytes"] = str(spec.max_message_bytes)
+    if replication_factor > 1:  # or the last broker alone would ack what only it has
+        config["min.insync.replicas"] = str(replication_factor // 2 + 1)
     return NewTopic(spec.name, spec.partitions, replication_factor, topic_configs=config)

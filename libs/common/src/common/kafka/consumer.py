@@ -8,7 +8,7 @@ infrastructure does block it, on purpose: nothing is skipped and order is kept.
 Source: aiokafka docs/consumer.rst. The defaults of aiokafka lose data, so all of them are set here.
 """
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportPrivateUsage=false
 # (aiokafka carries no types; we hand out our own Record)
 
 import asyncio
@@ -26,6 +26,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from common.contracts.codec import Message, decode
 from common.dead_letter import dead_letter
 from common.errors import InfrastructureError
+from common.kafka.closing import close
 from common.kafka.publisher import Outcome, Publisher
 from common.records import Record
 from common.resilience.backoff import full_jitter
@@ -103,9 +104,7 @@ class BatchConsumer(ConsumerRebalanceListener):
             while not stop.is_set():
                 await self._turn()
         finally:
-            with suppress(TimeoutError, KafkaError):
-                async with asyncio.timeout(8):
-                    await self._consumer.stop()
+            await close(self._consumer, self._consumer._client, within_s=8)
 
     async def _start(self) -> None:
         try:

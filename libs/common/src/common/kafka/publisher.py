@@ -16,7 +16,6 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from enum import Enum
 from functools import lru_cache, partial
 from typing import Any
@@ -34,12 +33,14 @@ from aiokafka.partitioner import murmur2
 
 from common.contracts.topics import max_message_bytes
 from common.errors import InfrastructureError
+from common.kafka.closing import close
 from common.records import OutgoingRecord
 from common.telemetry.metrics import PRODUCERS_REBUILT
 
 log = structlog.get_logger()
 
 STOP_S = 5
+ABANDON_S = 0.1  # what a dead producer still holds is unknown already, and publishers wait for its end
 _FATAL = (OutOfOrderSequenceNumber, InvalidProducerEpoch, UnknownProducerId)  # of no use any more
 MAX_BATCH_BYTES = 1_000_000  # a little below what a broker takes; a batch of one record may be larger
 
@@ -107,7 +108,7 @@ class Publisher:
             self._producer, self._no_ack_since = new, None
             PRODUCERS_REBUILT.inc()
             log.warning("producer_rebuilt")
-            await _stop(old)
+            await _stop(old, ABANDON_S)
 
     def _new_producer(self) -> Any:
         return AIOKafkaProducer(
@@ -202,10 +203,10 @@ class Publisher:
         return Outcome.UNKNOWN
 
 
-async def _stop(producer: Any) -> None:
-    with suppress(TimeoutError, KafkaError):
-        async with asyncio.timeout(STOP_S):
-            await producer.stop()
+async def _stop(producer: Any, within_s: float = STOP_S) -> None:
+    await close(producer, producer.client, within_s)
+    if (sender := producer._sender.sender_task) is not None:
+        sender.cancel()  # or it would try for ever to send what is left
 
 
 def _retrieve(on_late_ack: Callable[[], None] | None, late: "asyncio.Future[Any]") -> None:

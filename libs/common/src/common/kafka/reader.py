@@ -1,11 +1,10 @@
 """Reading a topic outside any group: from its beginning, for a local copy or an audit; from its end, to hear news."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportPrivateUsage=false
 # (aiokafka carries no types; we hand out our own Record)
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from common.contracts.topics import DEAD_LETTER_MAX_BYTES
 from common.errors import InfrastructureError
+from common.kafka.closing import close
 from common.kafka.consumer import to_our_record
 from common.records import Record
 
@@ -61,9 +61,7 @@ class TopicReader:
         except KafkaError as error:
             raise InfrastructureError(f"cannot read {self._topic}: {error}") from error
         finally:
-            with suppress(TimeoutError, KafkaError):
-                async with asyncio.timeout(5):
-                    await self._consumer.stop()
+            await close(self._consumer, self._consumer._client, within_s=5)
 
     async def _partitions(self) -> list[Any]:
         await self._consumer._client._wait_on_metadata(self._topic)

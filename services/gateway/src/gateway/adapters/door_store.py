@@ -1,7 +1,7 @@
 """Buckets, claims and markers in Redis: one script call before the publish of a batch, one after it.
 
 A thousand replies would cost the client 30 ms, one costs it nothing. All keys of a customer carry one of 16 hash tags:
-a single Redis gets a whole batch in one call, a cluster gets one call per tag. After a failure Redis is left alone for a
+a single Redis gets a whole batch in one call, a cluster one call per tag. After a failure Redis is left alone for a
 second: the door goes on with its share of the limit, because the order's id keeps copies apart without any Redis.
 """
 
