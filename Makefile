@@ -61,8 +61,8 @@ test: .venv/.dev ## All tests on the embedded stack, with coverage; no Docker
 test-kafka: .venv/.dev ## What talks to a broker, on Apache Kafka in containers; needs Docker
 	@.venv/bin/pytest --broker kafka $(or $(TESTS),$(ON_KAFKA) tests/kafka)
 
-test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all
-	@ORDERS=$(ORDERS) .venv/bin/pytest tests/compose $(ARGS)
+test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all KILLED="gateway …"
+	@ORDERS=$(ORDERS) KILLED="$(KILLED)" .venv/bin/pytest tests/compose $(ARGS)
 
 footprint: .venv/.dev ## What the compose stack takes, at rest and under ORDERS=5000, against deploy/compose/budget.toml
 	@$(PY) deploy/footprint.py $(ORDERS)

@@ -15,7 +15,7 @@ from demo.replay import replay
 from demo.settings import BooksSettings, ReplaySettings
 from eventually import eventually
 
-KILLED = ("gateway", "workers", "orders", "kafka", "postgres", "redis")
+KILLED = tuple((os.environ.get("KILLED") or "gateway workers orders kafka postgres redis").split())
 DOWN_S = 3
 MOST_PER_SECOND = 300
 

@@ -2,8 +2,8 @@
 
 Problem: waiting for the broker, or for Redis, once per request costs more than the request itself.
 Rule: requests put their record in a list and wait. One call asks the store for tokens and claims of the whole list;
-what comes meanwhile is the next list. One publish takes what was admitted, one call settles claims and markers; then each
-request gets the fate of its own record. There is no clock in it: alone a request waits for nobody, and the more come,
+what comes meanwhile is the next list. One publish takes what was admitted, one call settles claims and markers; then
+each request gets the fate of its own record. No clock is in it: a request alone waits for nobody, and the more come,
 the more share each round trip.
 Guarantees: ACCEPTED is only ever said after the broker's ack. A request that is cancelled takes nobody with it.
 Limits: `capacity` requests and `capacity_bytes` of records wait at most; an admitted record waits `queue_deadline_s` at
