@@ -155,7 +155,7 @@ class BatchConsumer(ConsumerRebalanceListener):
             except Exception as error:  # noqa: BLE001 - the process edge: bad bytes become a dead letter
                 poison.append((record, error))
         if good:
-            with batch_span(f"process {self._group}", (message.traceparent for message in good)):
+            with batch_span(self._group, ((message.record.topic, message.traceparent) for message in good)):
                 await self._bisect(good, poison)
         if poison:
             await self._bury(poison)
