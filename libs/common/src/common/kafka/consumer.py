@@ -116,6 +116,9 @@ class BatchConsumer(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self._joined = True
         log.info("partitions_assigned", group=self._group, partitions=len(assigned))
+        if not assigned:
+            most = sum(len(self._consumer.partitions_for_topic(topic) or ()) for topic in self._topics)
+            log.warning("idle", group=self._group, why=f"{most} partitions feed at most {most} members of this group")
 
     async def on_partitions_revoked(self, revoked: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Let the running batch end, at most 5 s; then whatever is still under way may no longer commit."""
