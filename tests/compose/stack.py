@@ -1,13 +1,18 @@
 """`docker` and `docker compose` for the tests, under a project name of their own."""
 
+import gzip
 import os
 import subprocess
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "headrace-test"
+SECRETS = ROOT / "tests/compose/canary"
+GZIP = b"\x1f\x8b"
+CANARY = (SECRETS / "postgres_password").read_text(encoding="utf-8")  # must not show up anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,21 @@ class Compose:
 
     def start(self, container: str) -> None:
         docker("start", container)
+
+
+def holds(image: str, *needles: str) -> bool:
+    """One of them is somewhere in the image: in its history, or in a file of a layer, be it hidden by a later one."""
+    found = False
+    with (
+        subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving,
+        tarfile.open(fileobj=saving.stdout, mode="r|") as saved,
+    ):
+        for part in saved:
+            content = b"" if (file := saved.extractfile(part)) is None else file.read()
+            if content.startswith(GZIP):
+                content = gzip.decompress(content)
+            found = found or any(needle.encode() in content for needle in needles)
+    return found
 
 
 def docker(*arguments: str) -> str:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from common.contracts.topics import Topic
-from compose.stack import ROOT, Compose
+from compose.stack import CANARY, ROOT, SECRETS, Compose
 from demo.tokens import Tokens, load_private_key
 from eventually import eventually
 
@@ -18,7 +18,9 @@ pytestmark = pytest.mark.timeout(400)
 ENVIRONMENT = {
     "COMPOSE_PROFILES": "observability",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://jaeger:4318",
+    "TRACE_SAMPLE_RATIO": "1",
     "GATEWAY_REPLICAS": "3",
+    "HEADRACE_SECRETS": str(SECRETS),
 }
 EVENTS_OF_AN_ORDER = 4  # placed, reserved, authorized, confirmed
 
@@ -77,6 +79,26 @@ async def test_one_trace_leads_from_the_request_through_every_topic_to_the_last_
         return True
 
     await eventually(complete, within=30)
+
+
+async def test_no_secret_is_in_a_trace_that_tells_of_a_database_that_is_away(compose: Compose) -> None:
+    async def traces() -> str:
+        services = (await get("http://127.0.0.1:16686/api/services"))["data"]
+        of_each = [await get("http://127.0.0.1:16686/api/traces", service=name, limit="500") for name in services]
+        return json.dumps(of_each)
+
+    async def told() -> bool:
+        return "exception.message" in await traces()
+
+    (postgres,) = compose.containers("postgres")
+    compose.kill(postgres)
+    try:
+        await place_order(secrets.token_hex(16))
+        await eventually(told, within=60)
+    finally:
+        compose.start(postgres)
+
+    assert CANARY not in await traces()
 
 
 async def test_the_alert_rules_pass_their_tests_and_the_configuration_is_valid(compose: Compose) -> None:
