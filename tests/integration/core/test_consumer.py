@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition  # pyright: ignore[reportMissingTypeStubs]
+from structlog.testing import capture_logs
 
 from builders import authorize_payment, place_order, reserve_stock
 from common.contracts import events
@@ -98,6 +99,20 @@ async def test_good_records_are_applied_poison_is_buried_with_its_cause_and_offs
     for key in {record.key for record in good}:
         of_key = ids_of([r for r in good if r.key == key])
         assert [i for i in effects.applied if i in of_key] == of_key
+
+
+async def test_a_member_that_gets_no_partition_says_why(servers: Addresses, publisher: Publisher) -> None:
+    topic, group = Topic.CATALOG_ITEMS, f"test-{uuid4()}"  # one partition
+    first, second = (
+        consumer(servers.kafka_bootstrap_servers, group, topic, FakeEffects().apply, publisher) for _ in range(2)
+    )
+
+    with capture_logs() as lines:
+        async with running(first.run), running(second.run):
+            await eventually(lambda: any(line["event"] == "idle" for line in lines), within=2 * JOIN_S)
+
+    idle = next(line for line in lines if line["event"] == "idle")
+    assert (idle["group"], idle["why"]) == (group, "1 partitions feed at most 1 members of this group")
 
 
 async def letters_of(servers: Addresses, group: str, topic: Topic, records: Sequence[OutgoingRecord]) -> list[Record]:

@@ -8,16 +8,19 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class ReplaySettings(BaseSettings):
+class ClientSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True)
 
     gateway_url: str = Field(
         validation_alias="GATEWAY_URL", pattern="^https?://", description="http://host:port of the public API"
     )
-    database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="where the orders become final")
     jwt_private_key_file: Path = Field(validation_alias="JWT_PRIVATE_KEY_FILE", description="PEM, Ed25519")
     jwt_issuer: str = Field("headrace-dev", validation_alias="JWT_ISSUER")
     jwt_audience: str = Field("headrace", validation_alias="JWT_AUDIENCE")
+
+
+class ReplaySettings(ClientSettings):
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="where the orders become final")
 
 
 class BooksSettings(BaseSettings):

@@ -115,6 +115,9 @@ class BatchConsumer(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self._joined = True
         log.info("partitions_assigned", group=self._group, partitions=len(assigned))
+        if not assigned:
+            most = sum(len(self._consumer.partitions_for_topic(topic) or ()) for topic in self._topics)
+            log.warning("idle", group=self._group, why=f"{most} partitions feed at most {most} members of this group")
 
     async def on_partitions_revoked(self, revoked: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Let the running batch end, at most 5 s; then whatever is still under way may no longer commit."""
@@ -154,7 +157,7 @@ class BatchConsumer(ConsumerRebalanceListener):
             except Exception as error:  # noqa: BLE001 - the process edge: bad bytes become a dead letter
                 poison.append((record, error))
         if good:
-            with batch_span(f"process {self._group}", (message.traceparent for message in good)):
+            with batch_span(self._group, ((message.record.topic, message.traceparent) for message in good)):
                 await self._bisect(good, poison)
         if poison:
             await self._bury(poison)

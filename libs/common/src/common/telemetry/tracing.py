@@ -1,7 +1,8 @@
 """Tracing: one trace id from the HTTP request through every topic to the last event.
 
-Rule: each message carries the W3C `traceparent` of the request that caused it; a worker works on batches, so its span
-is linked to the messages in it and what it emits carries on the trace of the message that caused it.
+Rule: each message carries the W3C `traceparent` of the request that caused it; a worker works on batches, so the span
+of a batch is linked to the messages in it, each sampled message has a span in its own trace, and what the worker emits
+carries on the trace of the message that caused it.
 Limits: spans are sampled at the door and leave only when an OTLP endpoint is set; ids travel always.
 Source: W3C Trace Context; OpenTelemetry semantic conventions for messaging 1.36 (in development).
 """
@@ -11,6 +12,7 @@ import random
 import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from itertools import islice
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -24,7 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 _PROPAGATOR = TraceContextTextMapPropagator()
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})")
 _NO_TRACE = "0" * 32
-_MAX_LINKS = 32
+_MAX_SPANS = 32
 _tracer = trace.get_tracer("headrace")
 _sample_ratio = 0.0
 
@@ -78,18 +80,28 @@ def _begin(traceparent: str | None) -> tuple[str, bool]:
 
 
 @contextmanager
-def batch_span(name: str, traceparents: Iterable[str | None]) -> Generator[None]:
-    """A consumer span over a batch, linked to the sampled messages in it (32 at most)."""
-    links: list[Link] = []
-    for traceparent in traceparents:
-        if traceparent and traceparent.endswith("-01") and len(links) < _MAX_LINKS:
-            context = _PROPAGATOR.extract({"traceparent": traceparent}, context=Context())
-            links.append(Link(trace.get_current_span(context).get_span_context()))
-    if not links:
+def batch_span(group: str, messages: Iterable[tuple[str, str | None]]) -> Generator[None]:
+    """Spans over a batch, given as topic and traceparent of each message: one linked to the sampled messages (32 at
+    most), and for each of those one in its own trace."""
+    sampled = islice(((topic, trace_) for topic, trace_ in messages if trace_ and trace_.endswith("-01")), _MAX_SPANS)
+    parents = [(topic, _PROPAGATOR.extract({"traceparent": trace_}, context=Context())) for topic, trace_ in sampled]
+    if not parents:
         yield
         return
-    with _tracer.start_as_current_span(name, kind=SpanKind.CONSUMER, links=links):
-        yield
+    links = [Link(trace.get_current_span(context).get_span_context()) for _, context in parents]
+    attributes = {"messaging.system": "kafka", "messaging.consumer.group.name": group}
+    with _tracer.start_as_current_span(
+        f"process {group}", context=Context(), kind=SpanKind.CONSUMER, links=links, attributes=attributes
+    ):
+        spans = [
+            _tracer.start_span(f"process {topic}", context=parent, kind=SpanKind.CONSUMER, attributes=attributes)
+            for topic, parent in parents
+        ]
+        try:
+            yield
+        finally:
+            for span in spans:
+                span.end()
 
 
 def trace_id_of(traceparent: str | None) -> str | None:
