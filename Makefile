@@ -62,7 +62,7 @@ test-kafka: .venv/.dev ## What talks to a broker, on Apache Kafka in containers;
 	@.venv/bin/pytest --broker kafka $(or $(TESTS),$(ON_KAFKA) tests/kafka)
 
 test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all KILLED="gateway …"
-	@ORDERS=$(ORDERS) KILLED="$(KILLED)" .venv/bin/pytest tests/compose $(ARGS)
+	@ORDERS=$(ORDERS) KILLED="$(KILLED)" .venv/bin/pytest $(or $(TESTS),tests/compose)
 
 footprint: .venv/.dev ## What the compose stack takes, at rest and under ORDERS=5000, against deploy/compose/budget.toml
 	@$(PY) deploy/footprint.py $(ORDERS)
