@@ -7,9 +7,9 @@ import pytest
 
 from gateway.lookup import Lookup
 from gateway.memory import Memory, Offsets
-from gateway.reads import Reads
+from gateway.reads import Reads, View
 from gateway.schemas import LineView, OrderView, links_to
-from unit.gateway.fakes import Door, FakeCommandLog, NoCachedViews, item_record
+from unit.gateway.fakes import Door, FakeCommandLog, FakeOrders, NoCachedViews, item_record
 
 
 def view_of(order_id: UUID) -> OrderView:
@@ -128,6 +128,28 @@ async def test_an_order_that_was_written_while_the_log_was_asked_is_found(door: 
     reads = Reads(NoCachedViews(), door.orders)
     async with reads.running():
         found = await Lookup(reads, door.markers, Memory(door.markers, WritesNow())).find(order_id, "alice")
+
+    assert found.version == 4
+
+
+async def test_an_order_that_was_written_between_asking_postgres_and_redis_is_found(door: Door) -> None:
+    """What was written is what made the epoch trusted: Postgres, asked before, did not know it yet."""
+    location = (await door.place()).headers["location"]
+    order_id = UUID(location.rpartition("/")[2])
+    door.markers.forget()
+    await door.markers.write_epoch("second", replace=False)
+    memory = Memory(door.markers, FakeCommandLog())
+
+    class TrustedMeanwhile(FakeOrders):
+        async def view(self, order_id: UUID, customer_id: str, lease: str) -> View | None:
+            found = await super().view(order_id, customer_id, lease)
+            self.views["alice", order_id] = view_of(order_id)
+            assert await memory.learn_to_trust("second")
+            return found
+
+    reads = Reads(NoCachedViews(), TrustedMeanwhile())
+    async with reads.running():
+        found = await Lookup(reads, door.markers, memory).find(order_id, "alice")
 
     assert found.version == 4
 

@@ -4,6 +4,7 @@ Rule: view -> marker -> 404 only while Redis' memory is trusted (memory.py), els
 Somebody else's order is the same 404 as none.
 """
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -36,13 +37,14 @@ class Lookup:
 
     async def find(self, order_id: UUID, customer_id: str) -> View:
         """Raises the problems 404 and 503, and InfrastructureError."""
+        asked_at = time.monotonic()
         view = await self._reads.read(order_id, customer_id)
         if view is not None and view.died_at is None:
             return view
         found = await self._markers.find(order_id, customer_id)
         if found.marker is not None:  # of a dead letter, too, only the marker knows whose it is
             return _unplaced_view(found.marker, view.died_at if view else None)
-        if self._memory.trusts(found.epoch):
+        if self._memory.trusts(found.epoch, asked_at):
             raise Problem(NOT_FOUND)
         return await self._find_by_the_log(order_id, customer_id, found.epoch)
 

@@ -108,6 +108,10 @@ class RedisDoorStore:
         self._one_call = not isinstance(redis, RedisCluster)
         self._left_alone_until = 0.0
 
+    def use_again(self) -> None:
+        """Somebody heard from Redis: no need to leave it alone any longer."""
+        self._left_alone_until = 0.0
+
     async def admit(self, calls: Sequence[Call]) -> list[Admission]:
         admissions: list[Admission] = [Admission(Verdict.NEW)] * len(calls)
 
