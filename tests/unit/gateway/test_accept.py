@@ -34,6 +34,35 @@ async def test_requests_that_come_together_are_one_publish() -> None:
     assert [len(batch) for batch in publisher.batches] == [50]
 
 
+async def test_what_comes_one_by_one_gathers_behind_the_publish_that_is_under_way() -> None:
+    publisher = FakePublisher()
+    publisher.gate.clear()
+    acceptor = Acceptor(publisher, FakeStore(), gather_s=60)
+
+    async with acceptor.running(), asyncio.TaskGroup() as tasks:
+        tasks.create_task(acceptor.accept(record("first"), call()))
+        await publisher.called.wait()
+        for n in range(20):
+            tasks.create_task(acceptor.accept(record(str(n)), call()))
+            await asyncio.sleep(0)
+        publisher.gate.set()
+
+    assert [len(batch) for batch in publisher.batches] == [1, 20]
+
+
+async def test_nobody_gathers_for_long_behind_a_slow_publish() -> None:
+    publisher = FakePublisher()
+    publisher.gate.clear()
+    acceptor = Acceptor(publisher, FakeStore(), gather_s=0, queue_deadline_s=60)
+
+    async with acceptor.running(), asyncio.TaskGroup() as tasks:
+        for name in ("first", "second"):
+            publisher.called.clear()
+            tasks.create_task(acceptor.accept(record(name), call()))
+            await publisher.called.wait()  # the second does not wait for the end of the first
+        publisher.gate.set()
+
+
 async def test_each_request_gets_the_outcome_of_its_own_record() -> None:
     class Mixed(FakePublisher):
         async def publish(self, records: Sequence[OutgoingRecord], on_late_ack: OnLateAck = None) -> list[Outcome]:

@@ -3,8 +3,8 @@
 Problem: waiting for the broker, or for Redis, once per request costs more than the request itself.
 Rule: requests put their record in a list and wait. One call asks the store for tokens and claims of the whole list;
 what comes meanwhile is the next list. One publish takes what was admitted, one call settles claims and markers; then
-each request gets the fate of its own record. No clock is in it: a request alone waits for nobody, and the more come,
-the more share each round trip.
+each request gets the fate of its own record. A request alone waits for nobody, and the more come, the more share each
+round trip: while a publish is under way its followers gather, but not longer than `gather_s` behind a slow one.
 Guarantees: ACCEPTED is only ever said after the broker's ack. A request that is cancelled takes nobody with it.
 Limits: `capacity` requests and `capacity_bytes` of records wait at most; an admitted record waits `queue_deadline_s` at
 most before it is published, else it is REFUSED: surely not written.
@@ -13,7 +13,7 @@ Source: group commit, DeWitt et al. 1984.
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,15 +50,18 @@ class Acceptor:
         capacity: int = 5_000,
         capacity_bytes: int = 32 * 1024 * 1024,
         max_in_flight: int = 4,
+        gather_s: float = 0.02,
         queue_deadline_s: float = 0.1,
     ) -> None:
         self._publisher, self._store = publisher, store
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
-        self._queue_deadline_s = queue_deadline_s
+        self._gather_s, self._queue_deadline_s = gather_s, queue_deadline_s
         self._in_flight = asyncio.Semaphore(max_in_flight)
         self._arrivals, self._admitted = _Queue(), _Queue()
         self._waiting = self._waiting_bytes = 0
         self._stands_still = self._closed = False
+        self._published = asyncio.Event()  # nothing is under way, or something of it has just ended
+        self._published.set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -112,6 +115,9 @@ class Acceptor:
     async def _publish_admitted(self, flushes: asyncio.TaskGroup) -> None:
         while True:
             await self._admitted.filled.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._gather_s):
+                    await self._published.wait()
             try:
                 async with asyncio.timeout(self._queue_deadline_s):
                     await self._in_flight.acquire()
@@ -127,11 +133,13 @@ class Acceptor:
                 acked = [batch[index] for index in indexes]
                 flushes.create_task(self._settle(acked, [Outcome.ACKED] * len(acked)))
 
+        self._published.clear()
         outcomes = [Outcome.UNKNOWN] * len(batch)
         try:
             outcomes = await self._publisher.publish([waiting.record for waiting in batch], on_late_ack)
         finally:
             self._in_flight.release()  # before the store: a slow Redis must not hold up the log
+            self._published.set()
             self._stands_still = False
             await self._settle(batch, outcomes)
 

@@ -36,6 +36,7 @@ from gateway.catalog import Catalog
 from gateway.following import Following
 from gateway.lookup import Lookup
 from gateway.memory import Memory
+from gateway.one_write import OneWriteProtocol
 from gateway.order_events import OrderEvents
 from gateway.order_routes import OrderRoutes
 from gateway.reads import Reads
@@ -223,7 +224,7 @@ def _server(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Server:
             app,
             host=settings.host,
             port=settings.port,
-            http="httptools",
+            http=OneWriteProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

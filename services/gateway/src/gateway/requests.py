@@ -5,7 +5,7 @@ import re
 from uuid import UUID
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from gateway.problems import (
     BAD_IDEMPOTENCY_KEY,
@@ -41,10 +41,15 @@ async def json_body(request: Request, *, timeout_s: float = 8.0) -> bytes:
     body = b""
     try:
         async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                body += chunk
+            more = True
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body += message.get("body", b"")
                 if len(body) > MAX_BODY_BYTES:
                     raise Problem(BODY_TOO_LARGE)
+                more = message.get("more_body", False)
     except TimeoutError as error:
         raise Problem(TIMEOUT, headers={"Connection": "close"}) from error
     return body
