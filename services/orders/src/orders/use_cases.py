@@ -16,7 +16,7 @@ from orders.adapters.postgres import UnitOfWorkFactory
 from orders.adapters.view import OrderViews, show
 from orders.domain.order import FINAL, Order
 from orders.domain.ports import Process, Step, UnitOfWork
-from orders.domain.saga import Decision, decide, time_out
+from orders.domain.saga import STEP_TIMEOUT, Decision, decide, time_out
 from orders.timeline import COPY, command_steps, dropped, step_of, time_out_step
 
 log = structlog.get_logger()
@@ -60,7 +60,12 @@ async def write_orders(
 
 
 async def advance_sagas(
-    begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message], *, views: OrderViews = UNSEEN
+    begin: UnitOfWorkFactory,
+    clock: Clock,
+    messages: Sequence[Message],
+    *,
+    views: OrderViews = UNSEEN,
+    step_timeout: timedelta = STEP_TIMEOUT,
 ) -> None:
     """Apply a batch of events and replies to the sagas of their orders; publish the views, also if redelivered.
 
@@ -84,7 +89,7 @@ async def advance_sagas(
                     raise PoisonError(f"{message.kind.__name__} for an unknown order")
                 process.traceparent = process.traceparent or message.traceparent
                 reason = getattr(message.body, "reason", None)
-                decision = decide(process.saga, message.kind, now, reason=reason)
+                decision = decide(process.saga, message.kind, now, reason=reason, step_timeout=step_timeout)
                 outgoing += _carry_out(process, decision, now)
                 steps.append(step_of(message, now, process.order if decision.order else None))
             touched = {m.body.order_id for m in new}
@@ -93,7 +98,14 @@ async def advance_sagas(
         shown.update(show(process.order for process in processes.values()))
 
 
-async def ask_again(begin: UnitOfWorkFactory, clock: Clock, limit: int = 500, *, views: OrderViews = UNSEEN) -> int:
+async def ask_again(
+    begin: UnitOfWorkFactory,
+    clock: Clock,
+    limit: int = 500,
+    *,
+    views: OrderViews = UNSEEN,
+    step_timeout: timedelta = STEP_TIMEOUT,
+) -> int:
     """Send the current step again for sagas that waited too long; answer how many."""
     async with begin() as work:
         due = {i: process.order.customer_id for i, process in (await work.load_due(clock(), limit)).items()}
@@ -107,7 +119,7 @@ async def ask_again(begin: UnitOfWorkFactory, clock: Clock, limit: int = 500, *,
             steps: list[Step] = []
             for process in late:
                 metrics.SAGA_TIMEOUTS.labels(process.saga.state).inc()
-                decision = time_out(process.saga, clock())
+                decision = time_out(process.saga, clock(), step_timeout=step_timeout)
                 outgoing += _carry_out(process, decision, clock())
                 steps.append(time_out_step(process, decision, clock()))
             await work.record(steps)

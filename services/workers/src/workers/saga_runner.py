@@ -1,5 +1,6 @@
 """saga_runner: hears what happened to an order and sends the next command; asks again when no reply comes."""
 
+from datetime import timedelta
 from functools import partial
 
 from common.contracts.topics import Topic
@@ -14,7 +15,8 @@ TIMER_INTERVAL_S = 1.0
 
 def build(resources: Resources) -> ConsumingWorker:
     begin = unit_of_work(resources.engine, "saga_runner")
-    advance = partial(advance_sagas, begin, utc_now, views=resources.views)
-    again = partial(ask_again, begin, utc_now, views=resources.views)
+    step_timeout = timedelta(seconds=resources.settings.saga_step_timeout_s)
+    advance = partial(advance_sagas, begin, utc_now, views=resources.views, step_timeout=step_timeout)
+    again = partial(ask_again, begin, utc_now, views=resources.views, step_timeout=step_timeout)
     consumer = resources.consumer("saga_runner", [*TOPICS], advance)
     return ConsumingWorker(consumer, [Timer(TIMER_INTERVAL_S, again)])
