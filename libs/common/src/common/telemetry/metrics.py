@@ -17,6 +17,10 @@ ADMITTED_WITHOUT_REDIS = Counter(
 PRODUCERS_REBUILT = Counter("headrace_producers_rebuilt", "Kafka producers replaced because they had died")
 ORDERS_FINISHED = Counter("headrace_orders_finished", "Orders that reached a final state", ["status"])
 CONSUMER_LAG = Gauge("headrace_consumer_lag_records", "Records behind the end", ["group", "topic", "partition"])
+CONSUMER_LAG_AGE = Gauge(
+    "headrace_consumer_lag_seconds", "Age of the oldest record not yet applied", ["group", "topic", "partition"]
+)
+CONSUMERS_REBUILT = Counter("headrace_consumers_rebuilt", "Consumers replaced because they stood still", ["group"])
 BATCH_RECORDS = Histogram(
     "headrace_batch_records", "Records in a consumed batch", ["group"], buckets=(1, 5, 10, 50, 100, 250, 500, 1000)
 )
