@@ -120,7 +120,8 @@ class FakePaymentProvider:
         return self._answer("void", order_id, {None: "voided", "authorized": "voided"}, refused=("captured",))
 
     async def ask(self, order_id: UUID) -> str | None:
-        return self._answer("ask", order_id, {}) if order_id in self.book or self.faults else None
+        answer = self._answer("ask", order_id, {})
+        return None if answer == "unknown" else answer
 
     def _answer(
         self, operation: str, order_id: UUID, moves: dict[str | None, str], refused: tuple[str, ...] = ()
@@ -136,7 +137,7 @@ class FakePaymentProvider:
                 self.charges[order_id] = self.charges.get(order_id, 0) + 1
         if fault == "lost":
             raise UnclearError(f"{operation}: the reply was lost")
-        return self.book[order_id]
+        return self.book.get(order_id, "unknown")
 
 
 @dataclass
