@@ -16,10 +16,12 @@ from aiokafka.errors import (  # pyright: ignore[reportMissingTypeStubs]
 from builders import a_record, reserve_stock
 from common.contracts.codec import Message
 from common.contracts.topics import Topic
-from common.errors import InfrastructureError
+from common.dead_letter import ORIGIN
+from common.errors import InfrastructureError, PoisonError
 from common.kafka import consumer as consumer_module
 from common.kafka.consumer import BatchConsumer
-from common.kafka.publisher import Publisher
+from common.kafka.publisher import OnLateAck, Outcome, Publisher
+from common.records import OutgoingRecord
 from eventually import eventually
 from integration.core.broker import running
 from unit.common.fake_kafka import FakeKafkaConsumer, Partition
@@ -59,11 +61,25 @@ class Effects:
         self.applied += [message.record.offset for message in messages]
 
 
-def a_worker(apply: Any) -> BatchConsumer:
-    publisher = Publisher.__new__(Publisher)  # nothing is published here
-    topics = [Topic.INVENTORY_COMMANDS]
+class FakePublisher(Publisher):
+    """Acks everything; keeps where the dead letters came from."""
+
+    def __init__(self) -> None:
+        self.origins: list[str] = []
+
+    async def publish(self, records: Sequence[OutgoingRecord], on_late_ack: OnLateAck = None) -> list[Outcome]:
+        self.origins += [(dict(record.headers)[ORIGIN] or b"").decode() for record in records]
+        return [Outcome.ACKED] * len(records)
+
+
+def a_worker(apply: Any, publisher: Publisher | None = None) -> BatchConsumer:
     return BatchConsumer(
-        bootstrap_servers="", group="test-loop", topics=topics, apply=apply, publisher=publisher, fetch_max_wait_ms=1
+        bootstrap_servers="",
+        group="test-loop",
+        topics=[Topic.INVENTORY_COMMANDS],
+        apply=apply,
+        publisher=publisher or FakePublisher(),
+        fetch_max_wait_ms=1,
     )
 
 
@@ -136,6 +152,45 @@ async def test_a_batch_that_outlived_its_assignment_commits_no_offset(
         await eventually(lambda: kafka.commits == [{SECOND: 1}], within=5)
 
     assert len(effects.applied) == 2
+
+
+async def test_poison_that_names_the_guilty_costs_one_more_try_however_many_they_are(kafka: FakeKafkaConsumer) -> None:
+    effects, publisher = Effects(), FakePublisher()
+
+    async def refuse_odd_offsets(messages: Sequence[Message]) -> None:
+        odd = [message for message in messages if message.record.offset % 2]
+        if odd:
+            effects.tries += 1
+            raise PoisonError("odd", odd)
+        await effects.apply(messages)
+
+    for _ in range(100):
+        append(kafka)
+
+    async with running(a_worker(refuse_odd_offsets, publisher).run):
+        await eventually(lambda: kafka.commits == [{FIRST: 100}], within=5)
+
+    assert effects.applied == [*range(0, 100, 2)]
+    assert effects.tries == 2
+    assert publisher.origins == [f"{FIRST.topic}/0/{offset}" for offset in range(1, 100, 2)]
+
+
+async def test_poison_that_names_nobody_is_found_by_halving(kafka: FakeKafkaConsumer) -> None:
+    effects, publisher = Effects(), FakePublisher()
+
+    async def refuse_one(messages: Sequence[Message]) -> None:
+        if any(message.record.offset == 77 for message in messages):
+            raise PoisonError("one of you")
+        await effects.apply(messages)
+
+    for _ in range(100):
+        append(kafka)
+
+    async with running(a_worker(refuse_one, publisher).run):
+        await eventually(lambda: kafka.commits == [{FIRST: 100}], within=5)
+
+    assert effects.applied == [offset for offset in range(100) if offset != 77]
+    assert publisher.origins == [f"{FIRST.topic}/0/77"]
 
 
 async def test_a_rebalance_that_does_not_end_leaves_the_loop_alive_and_able_to_stop(

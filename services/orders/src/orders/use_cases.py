@@ -34,6 +34,9 @@ async def write_orders(
     Redelivered orders change nothing, but their views are published again: the writer before us may have died.
     Raises PoisonError for an order from another time.
     """
+    earliest, latest = FIRST_ORDER, clock() + CLOCK_SKEW
+    if wrong := [m for m in messages if not earliest <= getattr(m.body, "accepted_at", earliest) <= latest]:
+        raise PoisonError("accepted before 2020 or after tomorrow: that cannot be", wrong)
     wanted = {m.body.order_id: m.body.customer_id for m in messages if isinstance(m.body, commands.PlaceOrder)}
     async with views.writing(wanted) as shown:
         async with begin() as work:
@@ -76,6 +79,8 @@ async def advance_sagas(
         return
     async with begin() as work:  # the cache must know before the transaction begins, and needs the customers
         customers = await work.owners({m.body.order_id for m in relevant})
+    if strangers := [m for m in relevant if m.body.order_id not in customers]:
+        raise PoisonError("an event for an unknown order", strangers)
     async with views.writing(customers) as shown:
         async with begin() as work:
             new = await work.take_new(relevant)
@@ -84,9 +89,7 @@ async def advance_sagas(
             steps: list[Step] = []
             for message in new:
                 now = clock()
-                process = processes.get(message.body.order_id)
-                if process is None:
-                    raise PoisonError(f"{message.kind.__name__} for an unknown order")
+                process = processes[message.body.order_id]
                 process.traceparent = process.traceparent or message.traceparent
                 reason = getattr(message.body, "reason", None)
                 decision = decide(process.saga, message.kind, now, reason=reason, step_timeout=step_timeout)
@@ -176,8 +179,6 @@ def _command(kind: type[Any], order: Order) -> Any:
 
 
 def _order(body: commands.PlaceOrder, now: datetime) -> Order:
-    if not FIRST_ORDER <= body.accepted_at <= now + CLOCK_SKEW:
-        raise PoisonError(f"accepted at {body.accepted_at.isoformat()}: that cannot be")
     return Order(
         order_id=body.order_id,
         customer_id=body.customer_id,

@@ -3,8 +3,8 @@
 Rule: commit `offset + 1` of a partition only after the records before it are applied (in Postgres) or are in the dead
 letter topic, acked.
 Guarantees: at least once, in order per key. Effects happen once because `apply` remembers message ids (inbox.py).
-Limits: one bad record costs its batch about log2(n) more transactions; it does not block the partition. Missing
-infrastructure does block it, on purpose: nothing is skipped and order is kept.
+Limits: a bad record that nobody names (only the database refuses it) costs its batch about 2 log2(n) more transactions;
+it does not block the partition. Missing infrastructure does block it, on purpose: nothing is skipped and order is kept.
 Source: aiokafka docs/consumer.rst. The defaults of aiokafka lose data, so all of them are set here.
 """
 
@@ -53,7 +53,8 @@ class BatchConsumer(ConsumerRebalanceListener):
 
     `apply` must be one database transaction that is safe to repeat. It raises InfrastructureError when something is
     away: then nothing is committed and the partitions wait, with backoff. Any other error means that a record in the
-    batch is bad: the batch is halved until the guilty record is found, which goes to the dead letter topic.
+    batch is bad and goes to the dead letter topic: those that a PoisonError names; otherwise the batch is halved until
+    they are found.
     `on_poison` hears of such records before they go there, and again if that has to be repeated.
     """
 
@@ -210,12 +211,11 @@ class BatchConsumer(ConsumerRebalanceListener):
         except InfrastructureError:
             raise
         except Exception as error:  # noqa: BLE001 - the process edge: what cannot be applied becomes a dead letter
-            if len(messages) == 1:
-                poison.append((messages[0].record, error))
-                return
-            middle = len(messages) // 2
-            await self._bisect(messages[:middle], poison)
-            await self._bisect(messages[middle:], poison)
+            named = {id(message) for message in getattr(error, "guilty", ())}
+            guilty = messages if len(messages) == 1 else [m for m in messages if id(m) in named]
+            poison += [(message.record, error) for message in guilty]
+            for part in _rest(messages, guilty):
+                await self._bisect(part, poison)
 
     async def _bury(self, poison: Poison) -> None:
         poison.sort(key=lambda each: (each[0].topic, each[0].partition, each[0].offset))
@@ -257,6 +257,16 @@ class BatchConsumer(ConsumerRebalanceListener):
                 del self._resume_at[partition]
                 with suppress(IllegalStateError):
                     self._consumer.resume(partition)
+
+
+def _rest(messages: Sequence[Message], guilty: Sequence[Message]) -> list[Sequence[Message]]:
+    """What to try next: all but the guilty; the two halves as long as nobody knows who they are."""
+    if guilty:
+        ids = {id(message) for message in guilty}
+        innocent = [message for message in messages if id(message) not in ids]
+        return [innocent] if innocent else []
+    middle = len(messages) // 2
+    return [messages[:middle], messages[middle:]]
 
 
 def to_our_record(raw: Any) -> Record:
