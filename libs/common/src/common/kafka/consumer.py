@@ -39,9 +39,8 @@ log = structlog.get_logger()
 COMMIT_TIMEOUT_S = 5
 LONGEST_FETCH_S = 5
 LONGEST_WAIT_FOR_BATCH_S = 5  # of a rebalance, for the batch that is under way
-# What waits in memory, whatever the backlog: a partition is fetched again only when its records have been taken.
-MAX_PARTITION_BYTES = 1_048_576
-MAX_FETCH_BYTES = 16 * MAX_PARTITION_BYTES
+# What waits in memory, whatever the backlog: for each partition one fetch at most, and a batch of records at its end.
+MAX_FETCH_BYTES = 1_048_576
 
 Apply = Callable[[Sequence[Message]], Awaitable[None]]
 OnPoison = Callable[[Sequence[Record]], Awaitable[None]]
@@ -122,8 +121,8 @@ class BatchConsumer(ConsumerRebalanceListener):
             heartbeat_interval_ms=1_000,
             max_poll_interval_ms=60_000,
             fetch_max_wait_ms=self._fetch_max_wait_ms,
-            max_partition_fetch_bytes=MAX_PARTITION_BYTES,
-            fetch_max_bytes=MAX_FETCH_BYTES,
+            max_partition_fetch_bytes=MAX_FETCH_BYTES,
+            fetch_max_bytes=MAX_FETCH_BYTES,  # all that the embedded broker looks at
         )
         consumer.subscribe(self._topics, listener=self)
         return consumer
