@@ -188,7 +188,8 @@ class FakeCache:
             if entry.writers:
                 entry.newest = max(entry.newest, value.version)
             else:
-                self._entries[key] = _Entry(_until(value) if mine and value.version >= entry.newest else None)
+                sets = mine and value.version >= entry.newest and value.ttl
+                self._entries[key] = _Entry(_until(value) if sets else None)
 
     def _entry(self, key: str) -> _Entry:
         if self.away:
