@@ -217,6 +217,7 @@ class BatchConsumer(ConsumerRebalanceListener):
                 await self._bisect(part, poison)
 
     async def _bury(self, poison: Poison) -> None:
+        self._turned_at = time.monotonic()
         poison.sort(key=lambda each: (each[0].topic, each[0].partition, each[0].offset))
         if self._on_poison is not None:
             await self._on_poison([record for record, _ in poison])
