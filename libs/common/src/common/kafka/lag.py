@@ -96,7 +96,10 @@ async def _records_wait(consumer: Any, partitions: Sequence[Any]) -> bool:
             ends: dict[Any, int] = await consumer.end_offsets(partitions)
     except (KafkaError, TimeoutError):  # nothing that a new consumer could mend
         return False
-    return any([await _position(consumer, partition) < end for partition, end in ends.items()])
+    for partition, end in ends.items():
+        if end and await _position(consumer, partition) < end:
+            return True
+    return False
 
 
 async def _position(consumer: Any, partition: Any) -> int:
