@@ -120,7 +120,8 @@ class FakePaymentProvider:
         return self._answer("void", order_id, {None: "voided", "authorized": "voided"}, refused=("captured",))
 
     async def ask(self, order_id: UUID) -> str | None:
-        return self._answer("ask", order_id, {}) if order_id in self.book or self.faults else None
+        answer = self._answer("ask", order_id, {})
+        return None if answer == "unknown" else answer
 
     def _answer(
         self, operation: str, order_id: UUID, moves: dict[str | None, str], refused: tuple[str, ...] = ()
@@ -136,7 +137,7 @@ class FakePaymentProvider:
                 self.charges[order_id] = self.charges.get(order_id, 0) + 1
         if fault == "lost":
             raise UnclearError(f"{operation}: the reply was lost")
-        return self.book[order_id]
+        return self.book.get(order_id, "unknown")
 
 
 @dataclass
@@ -187,7 +188,8 @@ class FakeCache:
             if entry.writers:
                 entry.newest = max(entry.newest, value.version)
             else:
-                self._entries[key] = _Entry(_until(value) if mine and value.version >= entry.newest else None)
+                sets = mine and value.version >= entry.newest and value.ttl
+                self._entries[key] = _Entry(_until(value) if sets else None)
 
     def _entry(self, key: str) -> _Entry:
         if self.away:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.cache import Cache, Hit, Lease, Miss, RedisCache, Value
+from common.cache import NOTHING, Cache, Hit, Lease, Miss, RedisCache, Value
 from common.redis_client import create_redis
 from contract.cache_servers import Running, running_cluster, running_valkey
 from eventually import eventually
@@ -124,6 +124,23 @@ async def test_a_writer_that_publishes_late_does_not_bring_an_old_version_back(c
     await cache.publish(first, {KEY: value(1)})
 
     await lease(cache)
+
+
+async def test_a_writer_that_was_rolled_back_leaves_nothing(cache: Cache) -> None:
+    await cache.fill(KEY, await lease(cache), value(1))
+    await cache.publish(await cache.mark([KEY]), {KEY: NOTHING})
+
+    await lease(cache)
+
+
+async def test_a_writer_that_was_rolled_back_leaves_the_key_to_the_other_one(cache: Cache) -> None:
+    gone, other = await cache.mark([KEY]), await cache.mark([KEY])
+
+    await cache.publish(gone, {KEY: NOTHING})
+    assert await cache.get(KEY) is Miss.BYPASS
+    await cache.publish(other, {KEY: value(2)})
+
+    assert await cache.get(KEY) == hit(2)
 
 
 async def test_a_writer_without_a_mark_drops_the_old_value_and_sets_none(cache: Cache) -> None:

@@ -21,6 +21,10 @@ class Members:
         self._servers, self._log = servers, log
         self._living: list[Process] = []
 
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._living]
+
     async def join(self) -> None:
         """Returns once the new member is in the group."""
         port = next(free_ports())

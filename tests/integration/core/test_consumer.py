@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition  # pyright: ignore[reportMissingTypeStubs]
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from builders import authorize_payment, place_order, reserve_stock
@@ -44,7 +45,9 @@ class FakeEffects:
         self.applied += [i for i in ids if i not in self.applied]
 
 
-def consumer(bootstrap_servers: str, group: str, topic: str, apply: Any, publisher: Publisher) -> BatchConsumer:
+def consumer(
+    bootstrap_servers: str, group: str, topic: str, apply: Any, publisher: Publisher, standstill_s: float = 60
+) -> BatchConsumer:
     return BatchConsumer(
         bootstrap_servers=bootstrap_servers,
         group=group,
@@ -52,6 +55,7 @@ def consumer(bootstrap_servers: str, group: str, topic: str, apply: Any, publish
         apply=apply,
         publisher=publisher,
         fetch_max_wait_ms=10,
+        standstill_s=standstill_s,
     )
 
 
@@ -190,6 +194,27 @@ async def test_told_to_stop_while_the_broker_is_frozen_it_ends_in_bounded_time(o
         await publisher.stop()
 
     assert ids_of([order])[0] in effects.applied
+
+
+async def test_a_consumer_whose_fetcher_stopped_is_rebuilt_and_goes_on_where_it_was(
+    servers: Addresses, publisher: Publisher
+) -> None:
+    topic, group = Topic.PAYMENTS_EVENTS, f"test-{uuid4()}"
+    before, after = ([outgoing(events.PaymentVoided(order_id=uuid4())) for _ in range(10)] for _ in range(2))
+    effects = FakeEffects()
+    worker = consumer(servers.kafka_bootstrap_servers, group, topic, effects.apply, publisher, standstill_s=2)
+    await publisher.publish(before)
+
+    async with running(worker.run):
+        await eventually(lambda: set(ids_of(before)) <= set(effects.applied), within=JOIN_S)
+        worker._consumer._fetcher._fetch_task.cancel()  # pyright: ignore[reportPrivateUsage]
+        await publisher.publish(after)
+        await eventually(lambda: set(ids_of(after)) <= set(effects.applied), within=2 * JOIN_S)
+        assert worker.alive()
+
+    assert REGISTRY.get_sample_value("headrace_consumers_rebuilt_total", {"group": group}) == 1
+    delivered = [message for call in effects.calls for message in call]
+    assert len(delivered) == len(set(delivered)), "it went on behind what was committed"
 
 
 async def test_a_broker_that_is_away_at_the_start_is_infrastructure(publisher: Publisher) -> None:

@@ -255,6 +255,22 @@ async def test_two_processes_with_the_same_batch_answer_once(
     assert len(await replies(engine)) == 20
 
 
+async def test_the_timers_of_two_processes_at_once_settle_and_answer_each_payment_once(
+    engine: AsyncEngine, provider: FakePaymentProvider, clock: Clock
+) -> None:
+    both = [Payments(engine, provider, 4, clock) for _ in range(2)]
+    provider.faults = ["away"] * 40
+    await apply(both[0], *(authorize_payment() for _ in range(20)))
+    provider.faults = []
+    clock.now += timedelta(minutes=1)
+
+    outcomes = await asyncio.gather(*(p.retry_due() for p in both), return_exceptions=True)
+    await both[0].retry_due()  # what was left to whoever was too late
+
+    assert [o for o in outcomes if isinstance(o, BaseException) and not isinstance(o, InfrastructureError)] == []
+    assert await replies(engine) == [events.PaymentAuthorized] * 20
+
+
 async def loaded(engine: AsyncEngine, order_id: UUID) -> Payment:
     async with engine.begin() as connection:
         return (await payment_store.load(connection, [order_id]))[order_id]

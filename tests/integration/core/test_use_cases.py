@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from builders import CUSTOMER, NOW, TRACEPARENT, a_line, a_message, place_order
+from builders import CUSTOMER, NOW, TRACEPARENT, a_line, a_message, a_record, place_order
 from common.contracts import commands, events
+from common.contracts.codec import Message, decode
 from common.errors import PoisonError
 from common.postgres import create_engine
 from eventually import eventually
@@ -101,12 +102,21 @@ async def test_one_order_twice_in_a_batch_is_placed_once_and_the_first_wins(engi
         {"lines": (a_line(quantity=0),)},
         {"lines": (a_line(quantity=2**31),)},
         {"lines": (a_line(unit_price_minor=-1),)},
+        {"lines": (a_line(unit_price_minor=2**63),)},
         {"lines": (a_line("s" * 65),)},
+        {"lines": (a_line("a\0b"),)},
     ],
 )
-async def test_an_order_that_postgres_cannot_hold_is_poison(engine: AsyncEngine, changes: dict[str, Any]) -> None:
+async def test_an_order_that_postgres_cannot_hold_is_refused_when_it_is_read_and_would_be_poison_there_too(
+    engine: AsyncEngine, changes: dict[str, Any]
+) -> None:
+    order = place_order(**changes)
     with pytest.raises(PoisonError):
-        await write(engine, place_order(**changes))
+        decode(a_record(order))
+
+    unread = Message(order, uuid4(), None, a_record(place_order()))
+    with pytest.raises(PoisonError, match=r"^2[23]"):
+        await write_orders(unit_of_work(engine, "order_writer"), clock, [unread])
 
 
 async def test_a_customer_may_ask_to_cancel_in_the_batch_of_the_order_or_later(engine: AsyncEngine) -> None:
@@ -161,16 +171,21 @@ async def test_a_redelivered_reply_changes_nothing(engine: AsyncEngine) -> None:
 async def test_a_reply_for_an_unknown_order_is_poison_and_changes_nothing(engine: AsyncEngine) -> None:
     i = await placed(engine)
 
-    with pytest.raises(PoisonError, match="StockReserved for an unknown order"):
-        await advance(engine, events.StockReserved(order_id=uuid4()), events.StockReserved(order_id=i))
+    batch = [a_message(events.StockReserved(order_id=order_id)) for order_id in (uuid4(), i)]
+    with pytest.raises(PoisonError, match="for an unknown order") as refused:
+        await advance_sagas(unit_of_work(engine, "saga_runner"), clock, batch)
 
+    assert refused.value.guilty == batch[:1]
     assert await state_of(engine, i) == ("placed", "reserving")
 
 
 @pytest.mark.parametrize("moment", [datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)])
 async def test_an_order_from_another_time_is_poison(engine: AsyncEngine, moment: datetime) -> None:
-    with pytest.raises(PoisonError, match="that cannot be"):
-        await write(engine, place_order(accepted_at=moment))
+    batch = [a_message(place_order(accepted_at=at)) for at in (NOW, moment)]
+    with pytest.raises(PoisonError, match="that cannot be") as refused:
+        await write_orders(unit_of_work(engine, "order_writer"), clock, batch)
+
+    assert refused.value.guilty == batch[1:]
 
 
 async def test_our_own_news_is_not_kept_in_the_inbox(engine: AsyncEngine) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from common.cache import Hit, Lease, Miss, Value
 from common.cache_writer import CacheWriter
+from common.errors import InfrastructureError, PoisonError
 from fakes import FakeCache
 
 OLD, NEW = (Value(version, b"", timedelta(seconds=10)) for version in (1, 2))
@@ -17,10 +18,10 @@ async def write(writer: CacheWriter, key: str = "key", value: Value = NEW) -> No
         values[key] = value
 
 
-async def write_and_fail(writer: CacheWriter) -> None:
+async def write_and_fail(writer: CacheWriter, error: Exception) -> None:
     async with writer.writing(["key"]) as values:
         values["key"] = NEW
-        raise RuntimeError("perhaps committed")
+        raise error
 
 
 async def test_what_was_written_is_a_hit() -> None:
@@ -34,10 +35,19 @@ async def test_what_was_written_is_a_hit() -> None:
 async def test_a_transaction_that_failed_publishes_nothing_and_leaves_its_mark() -> None:
     cache = FakeCache()
 
-    with pytest.raises(RuntimeError):
-        await write_and_fail(CacheWriter(cache))
+    with pytest.raises(InfrastructureError):
+        await write_and_fail(CacheWriter(cache), InfrastructureError("perhaps committed"))
 
     assert await cache.get("key") is Miss.BYPASS
+
+
+async def test_a_transaction_that_was_refused_leaves_no_mark() -> None:
+    cache = FakeCache()
+
+    with pytest.raises(PoisonError):
+        await write_and_fail(CacheWriter(cache), PoisonError("refused"))
+
+    assert isinstance(await cache.get("key"), Lease)
 
 
 async def test_an_outage_is_waited_for_once_and_writes_go_on() -> None:

@@ -48,6 +48,17 @@ def test_of_a_header_that_comes_twice_the_last_counts() -> None:
     assert message.message_id == last
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\0", "\\\0"])
+def test_a_text_with_a_nul_is_poison_because_postgres_cannot_hold_it(text: str) -> None:
+    with pytest.raises(PoisonError, match="NUL"):
+        decode(a_record(place_order(client_reference=text)))
+
+
+@pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "u0000", "\u0001"])
+def test_a_text_that_only_looks_like_a_nul_is_fine(text: str) -> None:
+    assert decode(a_record(place_order(client_reference=text))).body.client_reference == text
+
+
 def test_an_order_message_is_keyed_by_its_order_and_a_catalog_item_by_its_sku() -> None:
     order = place_order()
 

@@ -1,7 +1,7 @@
 """Whatever the network does to the replies, an order ends, and what was taken for an order that failed is given back.
 
 The world of the model: the real rules of inventory and of payments, a provider that may lose replies, and a network
-that repeats, reorders and delays every reply. Commands arrive in order (one topic, one key), each possibly twice.
+that repeats, reorders, delays and loses replies. Commands arrive in order (one topic, one key), each possibly twice.
 """
 
 from dataclasses import dataclass, field
@@ -139,7 +139,9 @@ def test_whatever_order_and_number_of_replies_every_order_ends_and_a_failed_one_
     data: st.DataObject, declines: bool, in_stock: bool, answers: list[bool]
 ) -> None:
     world = World(declines, in_stock, answers)
-    actions = st.sampled_from(["inventory", "payments", "deliver", "again", "timer", "time_out", "silence", "cancel"])
+    actions = st.sampled_from(
+        ["inventory", "payments", "deliver", "again", "lose", "timer", "time_out", "silence", "cancel"]
+    )
     for action in data.draw(st.lists(actions, max_size=40)):
         match action:
             case "inventory" if world.to_inventory:
@@ -149,6 +151,8 @@ def test_whatever_order_and_number_of_replies_every_order_ends_and_a_failed_one_
             case "deliver" | "again" if world.replies:
                 index = data.draw(st.integers(0, len(world.replies) - 1))
                 world.deliver(index, keep=action == "again")
+            case "lose" if world.replies:
+                world.replies.pop(data.draw(st.integers(0, len(world.replies) - 1)))
             case "timer":
                 world.let_the_payment_timer_work()
             case "time_out":

@@ -13,11 +13,11 @@ from orders.domain.order import OrderStatus as O
 from orders.domain.saga import (
     ATTEMPTS_BEFORE_ATTENTION,
     CANCELLED_BY_CUSTOMER,
+    LONGEST_WAIT,
     NOTHING,
     RULES,
     STEP_OF,
     STEP_TIMEOUT,
-    STEP_TIMEOUT_CAP,
     WAITS_FOR,
     Decision,
     Saga,
@@ -135,7 +135,7 @@ def test_a_time_out_sends_the_step_again_and_waits_longer_each_time(state: SagaS
     asked_a_person = [d for d in decisions if d.order is not None]
     assert asked_a_person == [Decision(STEP_OF[state], O.NEEDS_ATTENTION, WAITS_FOR[state])]
     assert saga.state is state
-    assert saga.deadline == NOW + STEP_TIMEOUT_CAP
+    assert saga.deadline == NOW + LONGEST_WAIT * STEP_TIMEOUT
 
 
 def test_the_first_time_out_doubles_the_wait() -> None:
@@ -144,6 +144,16 @@ def test_the_first_time_out_doubles_the_wait() -> None:
     time_out(saga, NOW)
 
     assert saga.deadline == NOW + 2 * STEP_TIMEOUT
+
+
+def test_the_time_out_is_the_operators_choice_also_for_the_waits_that_follow() -> None:
+    saga, step_timeout = a_saga(S.RESERVING), timedelta(seconds=5)
+
+    decide(saga, e.StockReserved, NOW, step_timeout=step_timeout)
+    assert saga.deadline == NOW + step_timeout
+    for times in (2, 4, LONGEST_WAIT, LONGEST_WAIT):
+        time_out(saga, NOW, step_timeout=step_timeout)
+        assert saga.deadline == NOW + times * step_timeout
 
 
 @pytest.mark.parametrize("state", [None, S.ENDED])

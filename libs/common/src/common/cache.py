@@ -44,6 +44,9 @@ class Value:
     companion: str = ""
 
 
+NOTHING = Value(0, b"", timedelta(0))  # what a writer publishes that was rolled back: it is gone, and no value is set
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     version: int
@@ -205,7 +208,7 @@ for i = 1, #KEYS / 2 do
         redis.call('HSET', key, 'n', math.max(newest, version))
     else
         redis.call('DEL', key)
-        if mine and version >= newest then
+        if mine and version >= newest and ttl ~= '0' then
             redis.call('HSET', key, 'v', version, 'p', payload)
             redis.call('PEXPIRE', key, ttl)
         end

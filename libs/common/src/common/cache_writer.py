@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from common.cache import Cache, Value
-from common.errors import InfrastructureError
+from common.cache import NOTHING, Cache, Value
+from common.errors import InfrastructureError, PoisonError
 from common.telemetry import metrics
 
 log = structlog.get_logger()
@@ -39,10 +39,15 @@ class CacheWriter:
         """Around a transaction that writes `keys`. Put the new values of all of them into what it yields.
 
         When the block raises nothing is published: whether it was committed is open, and the marker says so to readers.
+        Poison is not: it was refused and rolled back, so the marker is taken away.
         """
         writer = await self._mark(keys) if keys else NOBODY
         values: dict[str, Value] = {}
-        yield values
+        try:
+            yield values
+        except PoisonError:
+            await self._publish(writer, dict.fromkeys(keys, NOTHING))
+            raise
         if values:
             await self._publish(writer, values)
 

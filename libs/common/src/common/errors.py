@@ -6,6 +6,7 @@ HeadraceError
 └── SettingsError         the process cannot start; names every setting that is missing or wrong
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -18,7 +19,11 @@ class InfrastructureError(HeadraceError):
 
 
 class PoisonError(HeadraceError):
-    pass
+    """`guilty`: the messages of a batch that are to blame, where that is known; the others are good."""
+
+    def __init__(self, what: str, guilty: Sequence[object] = ()) -> None:
+        super().__init__(what)
+        self.guilty = guilty
 
 
 class SettingsError(HeadraceError):

@@ -16,7 +16,7 @@ from orders.adapters.postgres import UnitOfWorkFactory
 from orders.adapters.view import OrderViews, show
 from orders.domain.order import FINAL, Order
 from orders.domain.ports import Process, Step, UnitOfWork
-from orders.domain.saga import Decision, decide, time_out
+from orders.domain.saga import STEP_TIMEOUT, Decision, decide, time_out
 from orders.timeline import COPY, command_steps, dropped, step_of, time_out_step
 
 log = structlog.get_logger()
@@ -34,6 +34,9 @@ async def write_orders(
     Redelivered orders change nothing, but their views are published again: the writer before us may have died.
     Raises PoisonError for an order from another time.
     """
+    earliest, latest = FIRST_ORDER, clock() + CLOCK_SKEW
+    if wrong := [m for m in messages if not earliest <= getattr(m.body, "accepted_at", earliest) <= latest]:
+        raise PoisonError("accepted before 2020 or after tomorrow: that cannot be", wrong)
     wanted = {m.body.order_id: m.body.customer_id for m in messages if isinstance(m.body, commands.PlaceOrder)}
     async with views.writing(wanted) as shown:
         async with begin() as work:
@@ -60,7 +63,12 @@ async def write_orders(
 
 
 async def advance_sagas(
-    begin: UnitOfWorkFactory, clock: Clock, messages: Sequence[Message], *, views: OrderViews = UNSEEN
+    begin: UnitOfWorkFactory,
+    clock: Clock,
+    messages: Sequence[Message],
+    *,
+    views: OrderViews = UNSEEN,
+    step_timeout: timedelta = STEP_TIMEOUT,
 ) -> None:
     """Apply a batch of events and replies to the sagas of their orders; publish the views, also if redelivered.
 
@@ -71,6 +79,8 @@ async def advance_sagas(
         return
     async with begin() as work:  # the cache must know before the transaction begins, and needs the customers
         customers = await work.owners({m.body.order_id for m in relevant})
+    if strangers := [m for m in relevant if m.body.order_id not in customers]:
+        raise PoisonError("an event for an unknown order", strangers)
     async with views.writing(customers) as shown:
         async with begin() as work:
             new = await work.take_new(relevant)
@@ -79,12 +89,10 @@ async def advance_sagas(
             steps: list[Step] = []
             for message in new:
                 now = clock()
-                process = processes.get(message.body.order_id)
-                if process is None:
-                    raise PoisonError(f"{message.kind.__name__} for an unknown order")
+                process = processes[message.body.order_id]
                 process.traceparent = process.traceparent or message.traceparent
                 reason = getattr(message.body, "reason", None)
-                decision = decide(process.saga, message.kind, now, reason=reason)
+                decision = decide(process.saga, message.kind, now, reason=reason, step_timeout=step_timeout)
                 outgoing += _carry_out(process, decision, now)
                 steps.append(step_of(message, now, process.order if decision.order else None))
             touched = {m.body.order_id for m in new}
@@ -93,7 +101,14 @@ async def advance_sagas(
         shown.update(show(process.order for process in processes.values()))
 
 
-async def ask_again(begin: UnitOfWorkFactory, clock: Clock, limit: int = 500, *, views: OrderViews = UNSEEN) -> int:
+async def ask_again(
+    begin: UnitOfWorkFactory,
+    clock: Clock,
+    limit: int = 500,
+    *,
+    views: OrderViews = UNSEEN,
+    step_timeout: timedelta = STEP_TIMEOUT,
+) -> int:
     """Send the current step again for sagas that waited too long; answer how many."""
     async with begin() as work:
         due = {i: process.order.customer_id for i, process in (await work.load_due(clock(), limit)).items()}
@@ -107,7 +122,7 @@ async def ask_again(begin: UnitOfWorkFactory, clock: Clock, limit: int = 500, *,
             steps: list[Step] = []
             for process in late:
                 metrics.SAGA_TIMEOUTS.labels(process.saga.state).inc()
-                decision = time_out(process.saga, clock())
+                decision = time_out(process.saga, clock(), step_timeout=step_timeout)
                 outgoing += _carry_out(process, decision, clock())
                 steps.append(time_out_step(process, decision, clock()))
             await work.record(steps)
@@ -164,8 +179,6 @@ def _command(kind: type[Any], order: Order) -> Any:
 
 
 def _order(body: commands.PlaceOrder, now: datetime) -> Order:
-    if not FIRST_ORDER <= body.accepted_at <= now + CLOCK_SKEW:
-        raise PoisonError(f"accepted at {body.accepted_at.isoformat()}: that cannot be")
     return Order(
         order_id=body.order_id,
         customer_id=body.customer_id,

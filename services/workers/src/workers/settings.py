@@ -12,6 +12,9 @@ class WorkersSettings(BaseSettings):
     payment_provider_url: str = Field(description="http://host:port of the payment provider")
     payment_provider_timeout_s: float = Field(2.0, gt=0, description="seconds that one call to the provider may take")
     payment_provider_concurrency: int = Field(64, ge=1, description="calls to the provider at a time, per process")
+    saga_step_timeout_s: float = Field(
+        120, gt=0, description="seconds without a reply before a saga asks again; a backlog is not an outage"
+    )
     kafka_bootstrap_servers: str = Field(
         validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,host:port…]"
     )

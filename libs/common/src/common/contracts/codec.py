@@ -36,6 +36,7 @@ TOPIC_OF: dict[type, Topic] = {
 }
 _DECODERS = {topic: msgspec.json.Decoder(union) for topic, union in TYPES.items()}
 _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # the escape, and not a backslash before the letters
 _encode = msgspec.json.Encoder().encode
 
 
@@ -89,7 +90,8 @@ def to_record(body: Body, message_id: UUID, traceparent: str | None) -> Outgoing
 def decode(record: Record) -> Message:
     """Read a record of one of our topics.
 
-    Raises PoisonError when it has no valid id, no known type, a wrong form, or a key that differs from its order.
+    Raises PoisonError when it has no valid id, no known type, a wrong form, a key that differs from its order, or what
+    Postgres cannot hold.
     A malformed traceparent is ignored: no order fails for the sake of its trace.
     """
     raw_id, traceparent = record.header(MESSAGE_ID), record.header(TRACEPARENT)
@@ -102,6 +104,8 @@ def decode(record: Record) -> Message:
         raise PoisonError(f"unknown topic: {error}") from error
     except (ValueError, msgspec.MsgspecError) as error:
         raise PoisonError(f"unreadable record: {error}") from error
+    if b"\\u0000" in (value := record.value or b"") and _NUL.search(value):
+        raise PoisonError("a text with a NUL")
     if record.key != key_of(body).encode():
         raise PoisonError("the record's key differs from the id in its body")
     trace = traceparent.decode() if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 
-from common.contracts.values import AwareDatetime, OrderLine, StockLine
+from common.contracts.values import AwareDatetime, Currency, CustomerId, MinorUnits, OrderLine, StockLine
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -16,10 +16,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class PlaceOrder(Command, frozen=True, kw_only=True, tag="PlaceOrder.v1"):
     """Gateway to order_writer. `total_minor` is the sum of the lines, in minor units of `currency` (ISO 4217)."""
 
-    customer_id: str
-    currency: str
+    customer_id: CustomerId
+    currency: Currency
     lines: tuple[OrderLine, ...]
-    total_minor: int
+    total_minor: MinorUnits
     accepted_at: AwareDatetime
     client_reference: str | None = None
 
@@ -43,9 +43,9 @@ class ReleaseStock(Command, frozen=True, kw_only=True, tag="ReleaseStock.v1"):
 class AuthorizePayment(Command, frozen=True, kw_only=True, tag="AuthorizePayment.v1"):
     """Saga to payments: hold the amount. Natural key: the order."""
 
-    customer_id: str
-    currency: str
-    amount_minor: int
+    customer_id: CustomerId
+    currency: Currency
+    amount_minor: MinorUnits
 
 
 class CapturePayment(Command, frozen=True, kw_only=True, tag="CapturePayment.v1"):

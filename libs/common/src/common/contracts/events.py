@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 
-from common.contracts.values import AwareDatetime, OrderLine
+from common.contracts.values import AwareDatetime, OrderLine, Reason
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -80,7 +80,7 @@ class PaymentAuthorized(Event, frozen=True, kw_only=True, tag="PaymentAuthorized
 class PaymentDeclined(Event, frozen=True, kw_only=True, tag="PaymentDeclined.v1"):
     """`reason`: payment_declined or fraud_suspected."""
 
-    reason: str
+    reason: Reason
 
 
 class PaymentCaptured(Event, frozen=True, kw_only=True, tag="PaymentCaptured.v1"):

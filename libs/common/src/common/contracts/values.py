@@ -12,20 +12,31 @@ AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]  # without a zone, ea
 ORDER_NAMESPACE = UUID("6f1d4a52-4f0c-5b0e-9d5a-3a1a6c0f7a11")
 
 
+# What the tables can hold. A record that says more is refused before any transaction, and delays nobody. Text holds no
+# NUL either: the codec sees to that.
+CustomerId = Annotated[str, msgspec.Meta(max_length=200)]
+Currency = Annotated[str, msgspec.Meta(max_length=3)]
+Sku = Annotated[str, msgspec.Meta(max_length=64)]
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+Reason = Annotated[str, msgspec.Meta(max_length=40)]
+Quantity = Annotated[int, msgspec.Meta(gt=0, lt=2**31)]
+MinorUnits = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class OrderLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an order. The price is ours, in integer minor units of the order's currency, per piece."""
 
-    sku: str
-    name: str
-    quantity: int
-    unit_price_minor: int
+    sku: Sku
+    name: Name
+    quantity: Quantity
+    unit_price_minor: MinorUnits
 
 
 class StockLine(msgspec.Struct, frozen=True, kw_only=True):
     """How many pieces of a sku to reserve."""
 
-    sku: str
-    quantity: int
+    sku: Sku
+    quantity: Quantity
 
 
 def order_id_for(customer_id: str, idempotency_key: str) -> UUID:

@@ -17,6 +17,10 @@ ADMITTED_WITHOUT_REDIS = Counter(
 PRODUCERS_REBUILT = Counter("headrace_producers_rebuilt", "Kafka producers replaced because they had died")
 ORDERS_FINISHED = Counter("headrace_orders_finished", "Orders that reached a final state", ["status"])
 CONSUMER_LAG = Gauge("headrace_consumer_lag_records", "Records behind the end", ["group", "topic", "partition"])
+CONSUMER_LAG_AGE = Gauge(
+    "headrace_consumer_lag_seconds", "Age of the oldest record not yet applied", ["group", "topic", "partition"]
+)
+CONSUMERS_REBUILT = Counter("headrace_consumers_rebuilt", "Consumers replaced because they stood still", ["group"])
 BATCH_RECORDS = Histogram(
     "headrace_batch_records", "Records in a consumed batch", ["group"], buckets=(1, 5, 10, 50, 100, 250, 500, 1000)
 )
@@ -25,6 +29,10 @@ DEAD_LETTERS = Counter("headrace_dead_letters", "Records sent to a dead letter t
 OUTBOX_PUBLISHED = Counter("headrace_outbox_published", "Outbox rows published and acked", ["schema"])
 OUTBOX_AGE = Gauge("headrace_outbox_age_seconds", "Age of the oldest row in the last batch read", ["schema"])
 SAGA_TIMEOUTS = Counter("headrace_saga_timeouts", "Saga steps asked again because no reply came", ["state"])
+SAGA_AGE = Gauge("headrace_saga_age_seconds", "Age of the oldest order whose saga has not ended")
+ORDERS_NEEDING_ATTENTION = Gauge(
+    "headrace_orders_needing_attention", "Orders whose saga has asked in vain for too long, by whom", ["waits_for"]
+)
 PROVIDER_CALLS = Counter("headrace_provider_calls", "Calls to the payment provider", ["operation", "outcome"])
 FOLLOWERS = Gauge("headrace_followers", "Calls that wait for a change of an order, and streams", ["kind"])
 CACHE_READS = Counter("headrace_cache_reads", "Reads of the cache, by what came of them", ["outcome"])

@@ -14,6 +14,7 @@ from common.postgres import transaction
 from orders.adapters.postgres import order_from_row
 from orders.domain.order import Order
 from orders.domain.ports import Step
+from orders.domain.saga import SagaState
 
 _COLUMNS = """o.order_id, o.customer_id, o.currency, o.total_minor, o.client_reference, o.accepted_at, o.updated_at,
     o.status, o.reason, o.version,
@@ -28,6 +29,9 @@ _TIMELINE = text("""
     WHERE o.order_id = :order_id AND o.customer_id = :customer_id
     ORDER BY t.handled_at, t.logged_at, t."offset" LIMIT 1000""")
 _DEAD = text("SELECT died_at FROM orders.dead_orders WHERE order_id = :order_id")
+_OPEN_SAGAS = text("""
+    SELECT s.state, min(o.accepted_at) AS oldest, count(*) FILTER (WHERE o.status = 'needs_attention') AS need_attention
+    FROM orders.sagas s JOIN orders.orders o USING (order_id) WHERE s.deadline IS NOT NULL GROUP BY s.state""")
 _PAGE = text(f"""
     SELECT {_COLUMNS}
     WHERE o.customer_id = :customer_id AND (CAST(:status AS text) IS NULL OR o.status = :status)
@@ -44,6 +48,14 @@ class Page:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenSagas:
+    """Those in one state: when the oldest of their orders was accepted, and how many show that they wait."""
+
+    oldest: datetime
+    need_attention: int
+
+
 class OrderQueries:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -53,6 +65,11 @@ class OrderQueries:
         async with transaction(self._engine, deadline_s=2) as connection:
             row = (await connection.execute(_GET, {"order_id": order_id, "customer_id": customer_id})).one_or_none()
         return order_from_row(row) if row else None
+
+    async def open_sagas(self) -> dict[SagaState, OpenSagas]:
+        async with transaction(self._engine, deadline_s=10) as connection:
+            rows = await connection.execute(_OPEN_SAGAS)
+            return {SagaState(row.state): OpenSagas(row.oldest, row.need_attention) for row in rows}
 
     async def died_at(self, order_id: UUID) -> datetime | None:
         """When a record of this order went to the dead letter topic. Means something only if there is no order."""

@@ -93,7 +93,7 @@ WAITS_FOR: dict[SagaState, str] = {
 }
 
 STEP_TIMEOUT = timedelta(minutes=2)  # a backlog is not an outage: asking again too soon would only add to it
-STEP_TIMEOUT_CAP = timedelta(minutes=10)
+LONGEST_WAIT = 5  # times the time-out: the wait doubles up to here, and stays there for ever
 ATTEMPTS_BEFORE_ATTENTION = 10
 
 
@@ -120,26 +120,36 @@ class Decision:
 NOTHING = Decision()
 
 
-def decide(saga: Saga, message: type[Any], now: datetime, *, reason: str | None = None) -> Decision:
+def decide(
+    saga: Saga,
+    message: type[Any],
+    now: datetime,
+    *,
+    reason: str | None = None,
+    step_timeout: timedelta = STEP_TIMEOUT,
+) -> Decision:
     """Move the saga by one message and answer what follows. `reason`: the one that the message itself gave."""
     rule = RULES.get((saga.state, message))
     if rule is None:
         return _late(saga, message)
     saga.state, saga.attempts = rule.then, 0
     saga.reason = reason or rule.reason or saga.reason
-    saga.deadline = None if rule.then is S.ENDED else now + STEP_TIMEOUT
+    saga.deadline = None if rule.then is S.ENDED else now + step_timeout
     status = rule.order
     if message is events.StockReleased:
         status = OrderStatus.CANCELLED if saga.reason == CANCELLED_BY_CUSTOMER else OrderStatus.REJECTED
     return Decision(rule.send, status, saga.reason if status is OrderStatus.REJECTED else None)
 
 
-def time_out(saga: Saga, now: datetime) -> Decision:
-    """No reply came in time: send the step again, later each time; after ten tries a person should look."""
+def time_out(saga: Saga, now: datetime, *, step_timeout: timedelta = STEP_TIMEOUT) -> Decision:
+    """No reply came in time: send the step again, later each time; after ten tries a person should look.
+
+    It goes on asking for ever, so once the dependency answers the saga goes on by itself.
+    """
     if saga.state is None or saga.state is S.ENDED:
         return NOTHING
     saga.attempts += 1
-    saga.deadline = now + min(STEP_TIMEOUT * 2 ** min(saga.attempts, 8), STEP_TIMEOUT_CAP)
+    saga.deadline = now + step_timeout * min(2 ** min(saga.attempts, 8), LONGEST_WAIT)
     if saga.attempts == ATTEMPTS_BEFORE_ATTENTION:
         return Decision(STEP_OF[saga.state], OrderStatus.NEEDS_ATTENTION, WAITS_FOR[saga.state])
     return Decision(STEP_OF[saga.state])
