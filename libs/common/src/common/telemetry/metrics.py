@@ -26,6 +26,11 @@ OUTBOX_PUBLISHED = Counter("headrace_outbox_published", "Outbox rows published a
 OUTBOX_AGE = Gauge("headrace_outbox_age_seconds", "Age of the oldest row in the last batch read", ["schema"])
 SAGA_TIMEOUTS = Counter("headrace_saga_timeouts", "Saga steps asked again because no reply came", ["state"])
 PROVIDER_CALLS = Counter("headrace_provider_calls", "Calls to the payment provider", ["operation", "outcome"])
+BREAKER_STATE = Gauge("headrace_breaker_state", "0: closed, 1: half-open, 2: open and nothing is called", ["breaker"])
+BREAKER_CHANGES = Counter("headrace_breaker_changes", "Changes of a breaker's state", ["breaker", "to"])
+RETRIES = Counter(
+    "headrace_retries", "Calls tried again, or not because the budget was spent", ["dependency", "outcome"]
+)
 FOLLOWERS = Gauge("headrace_followers", "Calls that wait for a change of an order, and streams", ["kind"])
 CACHE_READS = Counter("headrace_cache_reads", "Reads of the cache, by what came of them", ["outcome"])
 CACHE_UNMARKED = Counter("headrace_cache_unmarked_writes", "Writes that could not be announced to the cache")
