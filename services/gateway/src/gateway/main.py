@@ -20,6 +20,9 @@ from common.kafka.reader import TopicReader
 from common.lifecycle import load_settings, run, spare_the_garbage_collector
 from common.memory import soft_limit
 from common.redis_client import create_redis
+from common.resilience.circuit_breaker import CircuitBreaker
+from common.resilience.retry import Retry
+from common.resilience.through import through
 from common.resilience.token_bucket import Limit
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
@@ -28,12 +31,13 @@ from gateway.accept import Acceptor
 from gateway.adapters.door_store import RedisDoorStore
 from gateway.adapters.jwks import Jwks, LearnKeys, kid_of
 from gateway.adapters.markers import RedisMarkers
-from gateway.adapters.orders_client import GrpcOrders, create_channel
+from gateway.adapters.orders_client import DEADLINE_S, GrpcOrders, OrdersAwayError, create_channel
 from gateway.adapters.views import CacheViews
 from gateway.app import create_app
 from gateway.auth import Authenticator, KeyFor, load_public_key
 from gateway.catalog import Catalog
 from gateway.following import Following
+from gateway.last_views import LastViews
 from gateway.lookup import Lookup
 from gateway.memory import Memory
 from gateway.one_write import OneWriteProtocol
@@ -97,6 +101,8 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         markers = RedisMarkers(redis)
         memory = Memory(markers, GroupProgress(settings.kafka_bootstrap_servers, ORDER_WRITER, Topic.ORDERS_COMMANDS))
         orders = GrpcOrders(channel)
+        orders = through(orders, CircuitBreaker("orders", timeout_s=DEADLINE_S + 0.5, rest_s=1).call)
+        orders = through(orders, Retry("orders", errors=(OrdersAwayError,), try_s=DEADLINE_S, deadline_s=3).call)
         reads = Reads(CacheViews(RedisCache(redis)), orders)
         await stack.enter_async_context(reads.running())
         limit = Limit(settings.rate_burst, settings.rate_per_s)
@@ -115,7 +121,7 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         routes = Routes(
             authenticator=authenticator,
             acceptor=acceptor,
-            lookup=lookup,
+            lookup=LastViews(lookup),
             orders=orders,
             catalog=catalog,
             limit=limit,

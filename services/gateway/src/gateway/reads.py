@@ -34,11 +34,13 @@ Key = tuple[UUID, str]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An order as it is served: its version and JSON. `died_at`: its command is a dead letter, there is no JSON."""
+    """An order as it is served: its version and JSON. `died_at`: its command is a dead letter, there is no JSON.
+    `age_s`: it was so that many seconds ago, and nobody can say what it is now."""
 
     version: int
     body: bytes
     died_at: datetime | None = None
+    age_s: int | None = None
 
     @property
     def rank(self) -> tuple[int, bool]:
@@ -152,5 +154,10 @@ class Reads:
 
 def not_changed(if_none_match: str | None, etag: str) -> bool:
     """Whether the client has this version already (RFC 9110: weak comparison, a list, or a star)."""
-    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    known = tags_of(if_none_match)
     return etag in known or known == ["*"]
+
+
+def tags_of(if_none_match: str | None) -> list[str]:
+    """The tags of the header, in quotes, without their weakness."""
+    return [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")] if if_none_match else []

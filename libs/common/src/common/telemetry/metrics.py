@@ -33,6 +33,7 @@ RETRIES = Counter(
 )
 FOLLOWERS = Gauge("headrace_followers", "Calls that wait for a change of an order, and streams", ["kind"])
 CACHE_READS = Counter("headrace_cache_reads", "Reads of the cache, by what came of them", ["outcome"])
+STALE_VIEWS = Counter("headrace_stale_views", "Orders served as they were last seen, because nobody could say more")
 CACHE_UNMARKED = Counter("headrace_cache_unmarked_writes", "Writes that could not be announced to the cache")
 MEMORY_SOFT_LIMIT = Gauge("headrace_memory_soft_limit_bytes", "At 90 % of it the process recycles itself; 0: no limit")
 MEMORY_RECYCLES = Counter("headrace_memory_recycles", "1 while the process drains because it had grown too large")
