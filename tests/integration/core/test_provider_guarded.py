@@ -23,7 +23,7 @@ from workers.payments import Payments, guarded
 from workers.provider import HttpPaymentProvider, PaymentProvider
 
 TIMEOUT_S = 0.1
-AWAY_S = 2.0
+AWAY_S = 1.5
 CALLS_PER_S = 100
 ANSWER, BODY = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b", b'{"status": "authorized"}'
 
