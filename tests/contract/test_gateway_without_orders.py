@@ -1,41 +1,19 @@
 """The gateway as a process while the orders service hangs: who is asked, what is answered, and when it is over."""
 
-# pyright: reportUnknownMemberType=false
-# (the generated stubs carry no types for the service class)
-
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import grpc.aio
 import httpx
 
-from common.contracts import orders_pb2 as pb
-from common.contracts import orders_pb2_grpc
 from common.kafka.publisher import Publisher
+from contract.orders_server import HangingOrders, served
 from eventually import eventually
 from gateway_process import gateway_environment, offer, serving
-from local_stack.network import HOST
 from local_stack.servers import Addresses
 from unit.gateway.fakes import bearer
 
 TO_OPEN, LATER = 30, 50
-
-
-class HangingOrders(orders_pb2_grpc.OrdersServicer):
-    """Every order is placed; while `answers` is cleared nobody hears of it."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.answers = asyncio.Event()
-        self.answers.set()
-
-    async def GetOrder(self, request: pb.GetOrderRequest, context: object) -> pb.GetOrderReply:  # noqa: N802
-        self.calls += 1
-        await self.answers.wait()
-        return pb.GetOrderReply(version=1, view=b'{"status":"placed"}')
 
 
 async def test_orders_that_hangs_is_left_alone_and_views_are_served_with_their_age(
@@ -77,16 +55,3 @@ async def breaker_is(http: httpx.AsyncClient, state: str) -> bool:
 async def is_fresh(http: httpx.AsyncClient, order: str) -> bool:
     answer = await http.get(order)
     return answer.status_code == 200 and "age" not in answer.headers
-
-
-@asynccontextmanager
-async def served(orders: HangingOrders) -> AsyncGenerator[str]:
-    server = grpc.aio.server()
-    orders_pb2_grpc.add_OrdersServicer_to_server(orders, server)
-    port = server.add_insecure_port(f"{HOST}:0")
-    await server.start()
-    try:
-        yield f"{HOST}:{port}"
-    finally:
-        orders.answers.set()
-        await server.stop(grace=0)

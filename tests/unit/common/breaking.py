@@ -44,7 +44,7 @@ async def succeed() -> str:
 
 
 async def fail() -> str:
-    raise AwayError
+    raise AwayError("no answer")
 
 
 async def call(breaker: CircuitBreaker, action: Callable[[], Awaitable[str]], times: int = 1) -> None:

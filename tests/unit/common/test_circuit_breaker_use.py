@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from common.resilience.circuit_breaker import CircuitBreaker, CircuitOpenError, State
 from common.resilience.through import through
-from unit.common.breaking import REST_S, AwayError, Clock, Dependency, call, half_open, opened, succeed
+from eventually import eventually
+from unit.common.breaking import REST_S, AwayError, Clock, Dependency, call, fail, half_open, opened, succeed
 
 
 @pytest.fixture
@@ -30,6 +31,42 @@ def breaker(clock: Clock) -> CircuitBreaker:
     return CircuitBreaker("test", failures=(AwayError,), timeout_s=5, rest_s=REST_S, clock=clock)
 
 
+async def test_a_breaker_for_which_one_call_speaks_for_many_opens_at_once_and_for_less_than_half(clock: Clock) -> None:
+    breaker = CircuitBreaker("test", failures=(AwayError,), timeout_s=5, window_s=1, at_least=1, share=0.1, clock=clock)
+    await call(breaker, succeed, 9)
+    await call(breaker, fail)
+    assert breaker.state is State.CLOSED  # a tenth is not more than that
+
+    await call(breaker, fail)
+
+    assert breaker.state is State.OPEN
+
+
+async def test_it_can_be_closed_by_who_has_heard_from_the_dependency(breaker: CircuitBreaker, clock: Clock) -> None:
+    await opened(breaker)
+
+    breaker.close()
+
+    assert await breaker.call(succeed) == "answer"
+
+
+async def test_a_probe_under_way_when_it_is_closed_counts_for_nothing_and_blocks_nobody(
+    breaker: CircuitBreaker, clock: Clock, dependency: Dependency
+) -> None:
+    await half_open(breaker, clock)
+    dependency.gate.clear()
+    probe = asyncio.create_task(call(breaker, dependency))
+    await eventually(lambda: dependency.calls == 1, within=5)
+
+    breaker.close()
+    dependency.error = AwayError()
+    dependency.gate.set()
+    await probe
+
+    assert breaker.state is State.CLOSED
+    assert await breaker.call(succeed) == "answer"
+
+
 async def test_every_change_is_logged_and_measured(breaker: CircuitBreaker, clock: Clock) -> None:
     def measured() -> tuple[float | None, ...]:
         changes = (
@@ -44,10 +81,10 @@ async def test_every_change_is_logged_and_measured(breaker: CircuitBreaker, cloc
         assert measured()[0] == State.OPEN.value
         await call(breaker, succeed)
 
-    assert [(entry["before"], entry["now"]) for entry in logs] == [
-        ("CLOSED", "OPEN"),
-        ("OPEN", "HALF_OPEN"),
-        ("HALF_OPEN", "CLOSED"),
+    assert [(entry["before"], entry["now"], entry["why"]) for entry in logs] == [
+        ("CLOSED", "OPEN", "no answer"),
+        ("OPEN", "HALF_OPEN", ""),
+        ("HALF_OPEN", "CLOSED", ""),
     ]
     assert measured() == (State.CLOSED.value, *((count or 0) + 1 for count in before))
 

@@ -12,8 +12,7 @@ of each call, and soon hangs too; and the dependency, once it is back, is met by
 Rule: a failure is one of the named errors, or no answer within `timeout_s`; any other error is an answer. A cancelled
 call says nothing. Each change of state begins a new generation: what a call of an older one brings counts for nothing.
 Guarantee: while open nothing is called; while half-open exactly one call is under way.
-Limits: one breaker per process and dependency. A dependency that fails one call in two stays closed, and at high rates
-it takes seconds until failures outweigh the successes in the window: every call needs its time-out all the same.
+Limits: one per process and dependency. At high rates it takes seconds until failures outweigh earlier successes.
 Source: Nygard, "Release It!", 2007; the cases at the edges are those of the tests of opossum (Node.js).
 """
 
@@ -30,7 +29,6 @@ from common.errors import InfrastructureError
 from common.telemetry import metrics
 
 log = structlog.get_logger()
-
 BUCKETS = 10
 T = TypeVar("T")
 
@@ -59,28 +57,31 @@ class CircuitBreaker:
         rest_s: float = 5.0,
         window_s: float = 10.0,
         at_least: int = 20,
+        share: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = State.CLOSED
         self._name, self._failures, self._timeout_s, self._rest_s = name, failures, timeout_s, rest_s
-        self._at_least, self._clock = at_least, clock
+        self._at_least, self._share, self._clock = at_least, share, clock
         self._window = _Window(window_s / BUCKETS)
-        self._generation = 0
-        self._probing = False
-        self._rests_until = 0.0
+        self._generation, self._probing, self._rests_until = 0, False, 0.0
         metrics.BREAKER_STATE.labels(name).set(State.CLOSED.value)
 
     async def call(
         self, action: Callable[[], Awaitable[T]], fallback: Callable[[Exception], Awaitable[T]] | None = None
     ) -> T:
-        """What `action` answers. Raises what it raises, CallTimedOutError or CircuitOpenError; with a `fallback`,
-        refused and failed calls are answered by that."""
+        """Raises what `action` raises, CallTimedOutError or CircuitOpenError; a `fallback` answers in their place."""
         try:
             return await self._watched(action, self._enter())
         except (CircuitOpenError, CallTimedOutError, *self._failures) as error:
             if fallback is None:
                 raise
             return await fallback(error)
+
+    def close(self) -> None:
+        """Somebody else has heard from the dependency: no need to wait for a probe."""
+        if self.state is not State.CLOSED:
+            self._change(State.CLOSED)
 
     def _enter(self) -> int:
         if self.state is State.OPEN and self._clock() >= self._rests_until:
@@ -91,37 +92,39 @@ class CircuitBreaker:
         return self._generation
 
     async def _watched(self, action: Callable[[], Awaitable[T]], generation: int) -> T:
-        failed: bool | None = None  # stays so when the call is cancelled
+        failed, why = None, ""  # stays so when the call is cancelled
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await action()
             failed = False
             return answer
         except TimeoutError as error:
-            failed = True
+            failed, why = True, "no answer in time"
             raise CallTimedOutError(f"{self._name} did not answer in time") from error
         except Exception as error:
-            failed = isinstance(error, self._failures)
+            failed, why = isinstance(error, self._failures), str(error)
             raise
         finally:
             if generation == self._generation:
-                self._count(failed)
+                self._count(failed, why)
 
-    def _count(self, failed: bool | None) -> None:
+    def _count(self, failed: bool | None, why: str) -> None:
         self._probing = False
         if failed is None:
             return
         if self.state is State.HALF_OPEN:
-            self._change(State.OPEN if failed else State.CLOSED)
-        else:
-            calls, failures = self._window.add(self._clock(), failed)
-            if failed and calls >= self._at_least and 2 * failures > calls:
-                self._change(State.OPEN)
+            self._change(State.OPEN if failed else State.CLOSED, why)
+            return
+        window = self._window
+        window.add(self._clock(), failed)  # a success never opens it
+        if failed and window.calls >= self._at_least and window.failures > self._share * window.calls:
+            self._change(State.OPEN, why)
 
-    def _change(self, state: State) -> None:
-        log.warning("breaker_changed", breaker=self._name, before=self.state.name, now=state.name)
+    def _change(self, state: State, why: str = "") -> None:
+        log.warning("breaker_changed", breaker=self._name, before=self.state.name, now=state.name, why=why)
         self.state = state
         self._generation += 1
+        self._probing = False
         self._window = _Window(self._window.bucket_s)
         self._rests_until = self._clock() + self._rest_s
         metrics.BREAKER_STATE.labels(self._name).set(state.value)
@@ -132,16 +135,16 @@ class _Window:
     """Calls and failures of the last BUCKETS buckets of time."""
 
     def __init__(self, bucket_s: float) -> None:
-        self.bucket_s = bucket_s
+        self.bucket_s, self.calls, self.failures = bucket_s, 0, 0
         self._buckets: deque[list[int]] = deque()  # [number of the bucket, calls, failures]
 
-    def add(self, now: float, failed: bool) -> tuple[int, int]:
-        """Count a call; answer how many there were, and how many failed."""
+    def add(self, now: float, failed: bool) -> None:
         number = int(now / self.bucket_s)
         if not self._buckets or self._buckets[-1][0] != number:
             self._buckets.append([number, 0, 0])
-        while self._buckets[0][0] <= number - BUCKETS:
-            self._buckets.popleft()
         self._buckets[-1][1] += 1
         self._buckets[-1][2] += failed
-        return sum(bucket[1] for bucket in self._buckets), sum(bucket[2] for bucket in self._buckets)
+        self.calls, self.failures = self.calls + 1, self.failures + failed
+        while self._buckets[0][0] <= number - BUCKETS:
+            _, calls, failures = self._buckets.popleft()
+            self.calls, self.failures = self.calls - calls, self.failures - failures

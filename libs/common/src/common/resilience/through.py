@@ -7,15 +7,36 @@ Source: Gamma et al., "Design Patterns", 1994: Decorator, made once for all port
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 Port = TypeVar("Port")
+T = TypeVar("T")
 Guard = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]  # gets the call, makes it or not, answers
 
 
 def through(port: Port, guard: Guard) -> Port:
     """The same port; each call of one of its methods is handed to `guard`."""
     return cast(Port, _Through(port, guard))
+
+
+class Breaker(Protocol):
+    """For an adapter that has its own way around its dependency, and asks it through a breaker."""
+
+    async def call(self, action: Callable[[], Awaitable[T]]) -> T: ...
+
+    def close(self) -> None:
+        """The dependency has been heard from."""
+        ...
+
+
+class NoBreaker:
+    """Every call goes through."""
+
+    async def call(self, action: Callable[[], Awaitable[T]]) -> T:
+        return await action()
+
+    def close(self) -> None:
+        pass
 
 
 class _Through:
