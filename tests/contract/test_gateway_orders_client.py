@@ -16,7 +16,7 @@ import pytest
 from common.contracts import orders_pb2 as pb
 from common.contracts import orders_pb2_grpc
 from common.errors import InfrastructureError
-from gateway.adapters.orders_client import GrpcOrders, create_channel
+from gateway.adapters.orders_client import GrpcOrders, OrdersAwayError, create_channel
 from gateway.problems import Problem
 from gateway.reads import View
 from gateway.schemas import LineView, OrderView, links_to
@@ -83,6 +83,16 @@ async def test_not_found_is_none_and_everything_else_is_away() -> None:
             await orders.page("alice", status=None, limit=1, cursor="broken")
 
 
+async def test_only_a_service_that_is_not_there_is_worth_another_try() -> None:
+    async with client(deadline_s=0.2) as orders:
+        with pytest.raises(OrdersAwayError):
+            await orders.view(BROKEN, "alice", "")
+        with pytest.raises(InfrastructureError) as slow:
+            await orders.view(SLOW, "alice", "")
+
+    assert not isinstance(slow.value, OrdersAwayError)
+
+
 async def test_a_page_asks_for_what_was_asked() -> None:
     async with client() as orders:
         page = await orders.page("alice", status="placed", limit=7, cursor="c")
@@ -101,7 +111,7 @@ async def test_a_cursor_that_orders_refuses_is_a_bad_request() -> None:
 
 async def test_a_service_that_is_not_there_is_away() -> None:
     async with create_channel("127.0.0.1:1") as channel:
-        with pytest.raises(InfrastructureError):
+        with pytest.raises(OrdersAwayError):
             await GrpcOrders(channel).view(ORDER_ID, "alice", "")
 
 

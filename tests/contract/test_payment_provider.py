@@ -1,4 +1,4 @@
-"""One suite for the HTTP adapter, against the real stand-in process, and for the fake provider."""
+"""One suite for the HTTP adapter, bare and guarded, against the real stand-in process, and for the fake provider."""
 
 import asyncio
 import os
@@ -12,10 +12,11 @@ import pytest
 from builders import a_payment
 from fakes import FakePaymentProvider
 from workers.payment import PaymentState
+from workers.payments import guarded
 from workers.provider import HttpPaymentProvider, PaymentProvider, UnclearError
 
 
-@pytest.fixture(params=["fake", "http"])
+@pytest.fixture(params=["fake", "http", "guarded"])
 async def provider(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PaymentProvider]:
     if request.param == "fake":
         yield FakePaymentProvider()
@@ -29,7 +30,7 @@ async def provider(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         async with asyncio.timeout(20):
             url = (await process.stdout.readline()).decode().split()[-1]
         async with HttpPaymentProvider(url, timeout_s=5) as http:
-            yield http
+            yield guarded(http, timeout_s=5) if request.param == "guarded" else http
     finally:
         process.terminate()
         await process.communicate()

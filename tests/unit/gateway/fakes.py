@@ -30,6 +30,7 @@ from gateway.auth import Authenticator
 from gateway.catalog import Catalog
 from gateway.following import Following
 from gateway.idempotency import Admission, Call, DoorStore, Marker, Verdict
+from gateway.last_views import LastViews
 from gateway.lookup import Lookup, Remembered
 from gateway.memory import Memory, Offsets
 from gateway.order_events import OrderEvents
@@ -274,6 +275,7 @@ async def open_door(
     limit: Limit = LIMIT,
     store: DoorStore | None = None,
     following: Callable[[OrderEvents], Following] = NEVER_POLLING,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[Door]:
     publisher, markers, orders, catalog = FakePublisher(), FakeStore(limit), FakeOrders(), Catalog()
     catalog.update([item_record("cd-1", 1_177), item_record("cd-2", 2_999), item_record("eur-1", 500, currency="EUR")])
@@ -285,7 +287,7 @@ async def open_door(
     routes = Routes(
         authenticator=authenticator,
         acceptor=acceptor,
-        lookup=lookup,
+        lookup=LastViews(lookup, clock=clock),
         orders=orders,
         catalog=catalog,
         limit=limit,

@@ -146,11 +146,17 @@ def _add_orders(app: FastAPI, routes: Routes) -> None:
         summary="Read an order",
         description="Never 404 after its 202. `ETag` is the version; with `If-None-Match` 304 while it is the same. "
         "With `wait` the answer comes once the version is another than that of `If-None-Match`, or without that "
-        "header than the one at the time of the call; at once if the order is final; at the latest after that time.",
+        "header than the one at the time of the call; at once if the order is final; at the latest after that time. "
+        "While nobody can say how the order is, it is served as it was `Age` seconds ago if you have no newer version, "
+        "as your `If-None-Match` says, or if that was final; else 503.",
         dependencies=[_bearer],
         openapi_extra={"parameters": [_ORDER_ID, _WAIT, _header("If-None-Match", "the `ETag` that you have")]},
         response_model=OrderView,
-        responses={304: {"description": "You have this version"}, **_problems(401, 403, 404, 405, 422, 503)},
+        responses={
+            200: _HEADERS_OF_A_VIEW,
+            304: {"description": "You have this version", **_HEADERS_OF_A_VIEW},
+            **_problems(401, 403, 404, 405, 422, 503),
+        },
     )
     add(
         "/v1/orders/{order_id}/cancel",
@@ -252,6 +258,16 @@ _HEADERS_OF_202 = {
         "Retry-After": {"description": "when to read it, in seconds", "schema": {"type": "integer"}},
         "Idempotent-Replayed": {
             "description": "`true` when the first call with this key had been accepted before",
+            "schema": {"type": "string"},
+        },
+    }
+}
+_HEADERS_OF_A_VIEW = {
+    "headers": {
+        "ETag": {"description": "the version", "schema": {"type": "string"}},
+        "Age": {"description": "only when it may be outdated: seconds since it was so", "schema": {"type": "integer"}},
+        "Cache-Status": {
+            "description": "only when it may be outdated: a negative `ttl` (RFC 9211)",
             "schema": {"type": "string"},
         },
     }

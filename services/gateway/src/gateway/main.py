@@ -9,17 +9,21 @@ from typing import Any
 
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from redis.exceptions import RedisError
 from starlette.types import ASGIApp
 
 from common.cache import RedisCache
 from common.contracts.topics import ORDER_WRITER, Topic
-from common.errors import SettingsError
+from common.errors import InfrastructureError, SettingsError
 from common.kafka.progress import GroupProgress
 from common.kafka.publisher import Publisher
 from common.kafka.reader import TopicReader
 from common.lifecycle import load_settings, run, spare_the_garbage_collector
 from common.memory import soft_limit
 from common.redis_client import create_redis
+from common.resilience.circuit_breaker import CircuitBreaker
+from common.resilience.retry import Retry
+from common.resilience.through import through
 from common.resilience.token_bucket import Limit
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
@@ -28,12 +32,13 @@ from gateway.accept import Acceptor
 from gateway.adapters.door_store import RedisDoorStore
 from gateway.adapters.jwks import Jwks, LearnKeys, kid_of
 from gateway.adapters.markers import RedisMarkers
-from gateway.adapters.orders_client import GrpcOrders, create_channel
+from gateway.adapters.orders_client import DEADLINE_S, GrpcOrders, OrdersAwayError, create_channel
 from gateway.adapters.views import CacheViews
 from gateway.app import create_app
 from gateway.auth import Authenticator, KeyFor, load_public_key
 from gateway.catalog import Catalog
 from gateway.following import Following
+from gateway.last_views import LastViews
 from gateway.lookup import Lookup
 from gateway.memory import Memory
 from gateway.one_write import OneWriteProtocol
@@ -96,11 +101,22 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         channel = await stack.enter_async_context(create_channel(settings.orders_grpc_target))
         markers = RedisMarkers(redis)
         memory = Memory(markers, GroupProgress(settings.kafka_bootstrap_servers, ORDER_WRITER, Topic.ORDERS_COMMANDS))
+        markers = through(markers, _redis_breaker("redis_markers").call)  # memory asks itself: it hears who is back
         orders = GrpcOrders(channel)
-        reads = Reads(CacheViews(RedisCache(redis)), orders)
+        orders = through(orders, CircuitBreaker("orders", timeout_s=DEADLINE_S + 0.5, rest_s=1).call)
+        orders = through(orders, Retry("orders", errors=(OrdersAwayError,), try_s=DEADLINE_S, deadline_s=3).call)
+        views = CacheViews(RedisCache(redis))
+        views = through(views, _redis_breaker("redis_views").call)
+        reads = Reads(views, orders)
         await stack.enter_async_context(reads.running())
         limit = Limit(settings.rate_burst, settings.rate_per_s)
-        store = RedisDoorStore(door, limit, replicas=settings.replicas, on_marker_lost=memory.marker_lost)
+        store = RedisDoorStore(
+            door,
+            limit,
+            replicas=settings.replicas,
+            on_marker_lost=memory.marker_lost,
+            breaker=_redis_breaker("redis_door"),
+        )
         acceptor = Acceptor(publisher, store)
         await stack.enter_async_context(_beside(lambda: memory.keep_epoch(store.use_again)))
         await stack.enter_async_context(_beside(memory.keep_trust))
@@ -115,7 +131,7 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         routes = Routes(
             authenticator=authenticator,
             acceptor=acceptor,
-            lookup=lookup,
+            lookup=LastViews(lookup),
             orders=orders,
             catalog=catalog,
             limit=limit,
@@ -128,6 +144,13 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
             await stack.enter_async_context(_beside(jwks.keep_fresh))
             app = LearnKeys(app, jwks=jwks)
         yield Gateway(app, complete, publisher, events)
+
+
+def _redis_breaker(name: str) -> CircuitBreaker:
+    """Opens within a second, and for less than half: a call that waits for Redis keeps a whole batch or all who read an
+    order waiting, the way around it is good, and of a cluster only one node may be away."""
+    failures = (InfrastructureError, RedisError, OSError)
+    return CircuitBreaker(name, timeout_s=2, failures=failures, rest_s=1, window_s=1, at_least=1, share=0.1)
 
 
 async def _healing(publisher: Publisher) -> None:

@@ -5,12 +5,10 @@ else's lease asks the cache again 3 times in 60 ms, then takes the lease over. R
 and who comes while one is under way shares the next: what the one under way finds may be too old for him.
 Guarantees: however many read one order at the same time, this process asks twice at most. Without the cache at most
 20 questions are under way; who would wait longer than 50 ms for his turn gets 503.
-Limits: after the cache did not answer it is left alone for a second.
 Source: joined misses: golang.org/x/sync/singleflight, made safe for readers who may not go backwards.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,27 +16,24 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-import structlog
-
 from common.errors import InfrastructureError
 from common.telemetry.metrics import CACHE_READS
 from gateway.problems import OVERLOADED, Problem
 
-log = structlog.get_logger()
-
 WAIT_S = 0.02
 WAITS = 3
-LEAVE_ALONE_S = 1.0
 Key = tuple[UUID, str]
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An order as it is served: its version and JSON. `died_at`: its command is a dead letter, there is no JSON."""
+    """An order as it is served: its version and JSON. `died_at`: its command is a dead letter, there is no JSON.
+    `age_s`: it was so that many seconds ago, and nobody can say what it is now."""
 
     version: int
     body: bytes
     died_at: datetime | None = None
+    age_s: int | None = None
 
     @property
     def rank(self) -> tuple[int, bool]:
@@ -81,7 +76,6 @@ class Reads:
         self._permits = asyncio.Semaphore(permits)
         self._reading: dict[Key, asyncio.Task[None]] = {}
         self._next: dict[Key, asyncio.Future[View | None]] = {}
-        self._away_until = 0.0
         self._tasks = asyncio.TaskGroup()
 
     @asynccontextmanager
@@ -123,8 +117,6 @@ class Reads:
         return await self._orders.view(*key, found.lease)
 
     async def _look(self, key: Key) -> View | Missing | None:
-        if time.monotonic() < self._away_until:
-            return None
         try:
             found = await self._views.get(*key)
             for turn in range(1, WAITS + 1):
@@ -133,9 +125,7 @@ class Reads:
                 await asyncio.sleep(WAIT_S)
                 found = await self._views.get(*key, take_over=turn == WAITS)
             return found
-        except InfrastructureError as error:
-            log.warning("cache_away", error=str(error))
-            self._away_until = time.monotonic() + LEAVE_ALONE_S
+        except InfrastructureError:
             return None
 
     async def _ask_in_turn(self, key: Key) -> View | None:
@@ -152,5 +142,10 @@ class Reads:
 
 def not_changed(if_none_match: str | None, etag: str) -> bool:
     """Whether the client has this version already (RFC 9110: weak comparison, a list, or a star)."""
-    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    known = tags_of(if_none_match)
     return etag in known or known == ["*"]
+
+
+def tags_of(if_none_match: str | None) -> list[str]:
+    """The tags of the header, in quotes, without their weakness."""
+    return [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")] if if_none_match else []

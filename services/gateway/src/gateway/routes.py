@@ -25,7 +25,7 @@ from gateway.auth import READ, WRITE, Authenticator
 from gateway.catalog import Catalog, price
 from gateway.following import Following
 from gateway.idempotency import Admission, Call, Marker, Verdict, fingerprint_of, new_attempt
-from gateway.lookup import Lookup
+from gateway.last_views import LastViews, mark_of
 from gateway.problems import (
     IN_FLIGHT,
     KEY_REUSED,
@@ -61,7 +61,7 @@ class Routes:
         *,
         authenticator: Authenticator,
         acceptor: Acceptor,
-        lookup: Lookup,
+        lookup: LastViews,
         orders: OrdersReader,
         catalog: Catalog,
         limit: RateLimit,
@@ -111,14 +111,12 @@ class Routes:
         customer_id = self._customer(request, READ)
         order_id, wait_s = order_id_of(request), wait_of(request)
         known = request.headers.get("if-none-match")
-        if wait_s:
-            find = partial(self._lookup.find, order_id, customer_id)
-            view = await self._following.change(order_id, find, known, wait_s)
-        else:
-            view = await self._lookup.find(order_id, customer_id)
+        find = partial(self._lookup.find, order_id, customer_id, known)
+        view = await self._following.change(order_id, find, known, wait_s) if wait_s else await find()
+        headers = {"ETag": view.etag, **mark_of(view)}
         if not_changed(known, view.etag):
-            return Response(status_code=304, headers={"ETag": view.etag})
-        return _json(view.body, headers={"ETag": view.etag})
+            return Response(status_code=304, headers=headers)
+        return _json(view.body, headers=headers)
 
     async def list_orders(
         self, request: Request, status: Status | None = None, limit: Limit = 20, cursor: Cursor = None

@@ -2,7 +2,8 @@
 
 Rule: ask first, write after. The provider is called before the transaction, by the order's own id, so that a crash in
 between only repeats the question. No answer is neither yes nor no: the provider is asked what it knows; if that stays
-unclear, the payment stays open in Postgres and a timer tries again.
+unclear, the payment stays open in Postgres and a timer tries again. A provider that does not answer is left alone by
+the breaker: then nobody is asked, and the timer goes on.
 Guarantees: no order is charged twice; no partition waits for the provider.
 """
 
@@ -22,6 +23,9 @@ from common.inbox import Inbox
 from common.outbox import Outbox
 from common.postgres import transaction
 from common.resilience.backoff import full_jitter
+from common.resilience.circuit_breaker import CircuitBreaker
+from common.resilience.retry import Retry
+from common.resilience.through import through
 from workers.payment import COMMAND_OF, OPEN, Payment, PaymentState, answer_to, begin
 from workers.payment_store import load, load_due, save
 from workers.provider import HttpPaymentProvider, PaymentProvider, UnclearError
@@ -35,10 +39,19 @@ TIMER_INTERVAL_S = 0.5
 
 def build(resources: Resources) -> "PaymentsWorker":
     settings = resources.settings
-    provider = HttpPaymentProvider(settings.payment_provider_url, timeout_s=settings.payment_provider_timeout_s)
+    http = HttpPaymentProvider(settings.payment_provider_url, timeout_s=settings.payment_provider_timeout_s)
+    provider = guarded(http, timeout_s=settings.payment_provider_timeout_s)
     payments = Payments(resources.engine, provider, settings.payment_provider_concurrency, utc_now)
     consumer = resources.consumer("payments", [Topic.PAYMENTS_COMMANDS], payments.apply)
-    return PaymentsWorker(ConsumingWorker(consumer, [Timer(TIMER_INTERVAL_S, payments.retry_due)]), provider)
+    return PaymentsWorker(ConsumingWorker(consumer, [Timer(TIMER_INTERVAL_S, payments.retry_due)]), http)
+
+
+def guarded(provider: PaymentProvider, *, timeout_s: float) -> PaymentProvider:
+    """`timeout_s`: what one call of this provider may take. Each of the two lines can go by itself (ADR 21, 22)."""
+    name = "payment_provider"
+    provider = through(provider, CircuitBreaker(name, timeout_s=timeout_s + 0.5).call)
+    provider = through(provider, Retry(name, errors=(UnclearError,), try_s=timeout_s, deadline_s=timeout_s + 1).call)
+    return provider  # noqa: RET504 - the lines above come and go
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +166,8 @@ class Payments:
                     return await self._provider.void(payment.order_id)
                 case _:
                     return await self._provider.authorize(payment)
-        except UnclearError:
+        except InfrastructureError:
             try:
                 return await self._provider.ask(payment.order_id)
-            except UnclearError:
+            except InfrastructureError:
                 return None

@@ -24,7 +24,7 @@ class UnclearError(InfrastructureError):
 class PaymentProvider(Protocol):
     """Each call answers the provider's status of the payment afterwards: authorized, declined, captured or voided.
 
-    Raises UnclearError when no answer came.
+    Raises UnclearError when no answer came, another InfrastructureError when it was not even asked.
     """
 
     async def authorize(self, payment: Payment) -> str: ...

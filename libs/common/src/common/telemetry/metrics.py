@@ -34,8 +34,14 @@ ORDERS_NEEDING_ATTENTION = Gauge(
     "headrace_orders_needing_attention", "Orders whose saga has asked in vain for too long, by whom", ["waits_for"]
 )
 PROVIDER_CALLS = Counter("headrace_provider_calls", "Calls to the payment provider", ["operation", "outcome"])
+BREAKER_STATE = Gauge("headrace_breaker_state", "0: closed, 1: half-open, 2: open and nothing is called", ["breaker"])
+BREAKER_CHANGES = Counter("headrace_breaker_changes", "Changes of a breaker's state", ["breaker", "to"])
+RETRIES = Counter(
+    "headrace_retries", "Calls tried again, or not because the budget was spent", ["dependency", "outcome"]
+)
 FOLLOWERS = Gauge("headrace_followers", "Calls that wait for a change of an order, and streams", ["kind"])
 CACHE_READS = Counter("headrace_cache_reads", "Reads of the cache, by what came of them", ["outcome"])
+STALE_VIEWS = Counter("headrace_stale_views", "Orders served as they were last seen, because nobody could say more")
 CACHE_UNMARKED = Counter("headrace_cache_unmarked_writes", "Writes that could not be announced to the cache")
 MEMORY_SOFT_LIMIT = Gauge("headrace_memory_soft_limit_bytes", "At 90 % of it the process recycles itself; 0: no limit")
 MEMORY_RECYCLES = Counter("headrace_memory_recycles", "1 while the process drains because it had grown too large")

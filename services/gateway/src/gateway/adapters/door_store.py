@@ -1,8 +1,8 @@
 """Buckets, claims and markers in Redis: one script call before the publish of a batch, one after it.
 
 A thousand replies would cost the client 30 ms, one costs it nothing. All keys of a customer carry one of 16 hash tags:
-a single Redis gets a whole batch in one call, a cluster one call per tag. After a failure Redis is left alone for a
-second: the door goes on with its share of the limit, because the order's id keeps copies apart without any Redis.
+a single Redis gets a whole batch in one call, a cluster one call per tag. When Redis does not answer, or the breaker
+leaves it alone, the door goes on with its share of the limit: the order's id keeps copies apart without any Redis.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -13,25 +13,25 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 
 import msgspec
-import structlog
 from redis.asyncio import RedisCluster
 from redis.exceptions import RedisError
 
 from common.contracts.keys import accepted_key
+from common.errors import InfrastructureError
 from common.kafka.publisher import Outcome
 from common.redis_client import RedisClient, hash_tag
+from common.resilience.through import Breaker, NoBreaker
 from common.resilience.token_bucket import TAKE_LUA, Limit, LocalBuckets
 from common.telemetry import metrics
 from gateway.adapters.markers import LIFETIME, MarkerValue
 from gateway.idempotency import ACCEPTED_KEPT, CLAIM_STANDS, Admission, Call, Verdict
 
-log = structlog.get_logger()
-
-LEFT_ALONE_S = 1.0
+AWAY = (RedisError, OSError, InfrastructureError)
+NO_BREAKER = NoBreaker()
 
 _VERDICTS = (Verdict.NEW, Verdict.LIMITED, Verdict.IN_FLIGHT, Verdict.UNKNOWN, Verdict.REPLAYED, Verdict.CONFLICT)
 _ACTIONS = {Outcome.ACKED: "a", Outcome.REFUSED: "r", Outcome.UNKNOWN: "u"}
@@ -98,6 +98,7 @@ class RedisDoorStore:
         *,
         replicas: int = 1,
         on_marker_lost: Callable[[], None],
+        breaker: Breaker = NO_BREAKER,
         claim_stands: timedelta = CLAIM_STANDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -106,11 +107,11 @@ class RedisDoorStore:
         self._share = LocalBuckets(limit.share(replicas), clock=clock)
         self._admit, self._settle = redis.register_script(_ADMIT), redis.register_script(_SETTLE)  # type: ignore[arg-type]
         self._one_call = not isinstance(redis, RedisCluster)
-        self._left_alone_until = 0.0
+        self._breaker = breaker
 
     def use_again(self) -> None:
         """Somebody heard from Redis: no need to leave it alone any longer."""
-        self._left_alone_until = 0.0
+        self._breaker.close()
 
     async def admit(self, calls: Sequence[Call]) -> list[Admission]:
         admissions: list[Admission] = [Admission(Verdict.NEW)] * len(calls)
@@ -136,35 +137,27 @@ class RedisDoorStore:
             bucket = _bucket_key(call.customer_id)
             keys += [bucket, _claim_key(call) if call.fingerprint else bucket]
             args += [0 if call.free else 1, call.fingerprint, call.attempt]
-        if not self._left_alone():
-            try:
-                flat: list[int] = await self._admit(keys=keys, args=args)  # type: ignore[arg-type]
-                return [
-                    Admission(_VERDICTS[code], wait / 1e6) for code, wait in zip(flat[::2], flat[1::2], strict=True)
-                ]
-            except (RedisError, OSError) as error:
-                self._leave_alone("admit", error)
-        metrics.ADMITTED_WITHOUT_REDIS.inc(len(calls))
-        return [self._alone(call) for call in calls]
+        try:
+            flat: list[int] = await self._breaker.call(partial(self._admit, keys=keys, args=args))  # type: ignore[arg-type]
+            return [Admission(_VERDICTS[code], wait / 1e6) for code, wait in zip(flat[::2], flat[1::2], strict=True)]
+        except AWAY:
+            metrics.ADMITTED_WITHOUT_REDIS.inc(len(calls))
+            return [self._alone(call) for call in calls]
 
     def _alone(self, call: Call) -> Admission:
         wait_us = 0 if call.free else self._share.take(call.customer_id)
         return Admission(Verdict.LIMITED, wait_us / 1e6) if wait_us else Admission(Verdict.NEW)
 
     async def _tell(self, settled: list[tuple[Call, Outcome]]) -> None:
-        if self._left_alone():
-            self._count_lost(settled)
-            return
         keys: list[str] = []
         args: list[str | bytes | int] = [self._claim_ms, _ms(ACCEPTED_KEPT), _ms(LIFETIME)]
         for call, outcome in settled:
             keys += [_claim_key(call), accepted_key(call.order_id, call.customer_id)]
             args += [_ACTIONS[outcome], call.fingerprint, call.attempt, _marker_value(call)]
         try:
-            await self._settle(keys=keys, args=args)  # type: ignore[arg-type]
-        except (RedisError, OSError) as error:
+            await self._breaker.call(partial(self._settle, keys=keys, args=args))  # type: ignore[arg-type]
+        except AWAY:
             self._count_lost(settled)
-            self._leave_alone("settle", error)
 
     def _count_lost(self, settled: list[tuple[Call, Outcome]]) -> None:
         lost = sum(1 for call, outcome in settled if call.marker and outcome is Outcome.ACKED)
@@ -179,13 +172,6 @@ class RedisDoorStore:
         for index, call in enumerate(calls):
             groups[hash_tag(call.customer_id)].append(index)
         return list(groups.values())
-
-    def _left_alone(self) -> bool:
-        return self._clock() < self._left_alone_until
-
-    def _leave_alone(self, during: str, error: Exception) -> None:
-        self._left_alone_until = self._clock() + LEFT_ALONE_S
-        log.warning("redis_away", during=during, error=str(error))
 
 
 async def _together(calls: "Iterable[object]") -> None:

@@ -17,6 +17,8 @@ from gateway.problems import BAD_CURSOR, Problem
 from gateway.reads import View
 from gateway.schemas import LineView, OrderPage, OrderView, TimelineStep, links_to
 
+DEADLINE_S = 2.0
+
 _OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),  # pick_first would send everything to one replica
     ("grpc.max_reconnect_backoff_ms", 1_000),  # the default waits up to two minutes for a service that is back
@@ -24,10 +26,14 @@ _OPTIONS = [
 ]
 
 
+class OrdersAwayError(InfrastructureError):
+    """The service, or Postgres behind it, is not there: it may be in a moment, or another replica is."""
+
+
 class GrpcOrders:
     """The OrdersReader of gateway.routes, the ViewReader of gateway.reads, the TimelineReader of order_routes."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, deadline_s: float = 2.0) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, deadline_s: float = DEADLINE_S) -> None:
         self._stub: Any = orders_pb2_grpc.OrdersStub(channel)
         self._deadline_s = deadline_s
 
@@ -68,7 +74,8 @@ def create_channel(target: str) -> grpc.aio.Channel:
 
 
 def _away(error: grpc.aio.AioRpcError) -> InfrastructureError:
-    return InfrastructureError(f"the orders service does not answer: {error.code().name} {error.details()}")
+    kind = OrdersAwayError if error.code() is grpc.StatusCode.UNAVAILABLE else InfrastructureError
+    return kind(f"the orders service does not answer: {error.code().name} {error.details()}")
 
 
 def _view(order: pb.Order) -> OrderView:
