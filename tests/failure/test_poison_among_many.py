@@ -35,8 +35,8 @@ from workers.redrive import run_command
 from workers.resources import Resources, open_resources
 from workers.settings import WorkersSettings
 
-AMONG = int(os.environ.get("POISON_AMONG", "4000"))
-RATE = int(os.environ.get("POISON_RATE", "1000"))  # orders a second
+AMONG = int(os.environ.get("POISON_AMONG", "3000"))
+RATE = int(os.environ.get("POISON_RATE", "500"))  # orders a second: what a busy machine sustains, too
 EVERY = 100  # one record in so many is bad
 TICK_S = 0.1  # what one call to publish gathers: how clients send, not how the worker reads
 LONGEST_DELAY_S = 5
