@@ -24,6 +24,7 @@ from local_stack.servers import Addresses
 ORDERS, PADDING = 4_000, 32_000  # about 120 MiB
 MOST_GROWTH = 56 * MIB  # one fetch of each partition, and one batch; not the backlog
 BLOCKED_S = 3
+pytestmark = pytest.mark.timeout(120)
 
 AWAY, BACK = "ALTER TABLE orders.inbox RENAME TO inbox_away", "ALTER TABLE orders.inbox_away RENAME TO inbox"
 
