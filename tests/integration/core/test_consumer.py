@@ -196,6 +196,7 @@ async def test_told_to_stop_while_the_broker_is_frozen_it_ends_in_bounded_time(o
     assert ids_of([order])[0] in effects.applied
 
 
+@pytest.mark.timeout(120)
 async def test_a_consumer_whose_fetcher_stopped_is_rebuilt_and_goes_on_where_it_was(
     servers: Addresses, publisher: Publisher
 ) -> None:
