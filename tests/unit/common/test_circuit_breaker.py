@@ -77,6 +77,16 @@ async def test_closed_failures_spread_over_more_than_10_seconds_do_not_open_it(
     assert breaker.state is State.CLOSED
 
 
+async def test_closed_old_failures_are_forgotten_too(breaker: CircuitBreaker, clock: Clock) -> None:
+    await call(breaker, fail, 19)
+    clock.now += 10
+    await call(breaker, succeed, 15)
+
+    await call(breaker, fail, 10)
+
+    assert breaker.state is State.CLOSED
+
+
 async def test_closed_a_success_never_opens_it(breaker: CircuitBreaker) -> None:
     await call(breaker, fail, 19)
     await call(breaker, succeed)
