@@ -5,7 +5,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.resilience.circuit_breaker import CircuitBreaker, CircuitOpenError
@@ -151,6 +151,7 @@ async def test_retries_stop_when_the_breaker_opens(retry: Retry, dependency: Dep
     assert dependency.calls == 2
 
 
+@settings(deadline=None)
 @given(failing=st.lists(st.booleans(), max_size=150))
 def test_at_any_time_there_were_at_most_a_tenth_as_many_retries_as_calls(failing: list[bool]) -> None:
     async def offered() -> None:
