@@ -83,6 +83,7 @@ def _services(run_dir: Path, ports: Iterator[int], env: Env, catalog: Path | Non
         "GATEWAY_JWT_PUBLIC_KEY_FILE": str(keys.public_key_file(run_dir)),
         "GATEWAY_JWT_ISSUER": keys.ISSUER,
         "GATEWAY_JWT_AUDIENCE": keys.AUDIENCE,
+        "GATEWAY_DRAIN_S": "0",  # nobody balances: the gateways share the listening socket
     }
     return [
         [_once("migrate", ["workers.migrate"], env)],

@@ -39,7 +39,7 @@ from common.telemetry.metrics import PRODUCERS_REBUILT
 
 log = structlog.get_logger()
 
-STOP_S = 5
+STOP_S = 3
 ABANDON_S = 0.1  # what a dead producer still holds is unknown already, and publishers wait for its end
 _FATAL = (OutOfOrderSequenceNumber, InvalidProducerEpoch, UnknownProducerId)  # of no use any more
 _WORD = Struct("<I")

@@ -23,7 +23,7 @@ async def admin_server(port: int, *, alive: Check, ready: Check) -> AsyncGenerat
     app.router.add_get("/livez", _probe(alive))
     app.router.add_get("/readyz", _probe(ready))
     app.router.add_get("/metrics", _metrics)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)  # for a probe under way; the default waits 60 s
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()
     try:
