@@ -34,6 +34,7 @@ class WebServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                interface="asgi3",
                 host=host,
                 port=port,
                 http=OneWriteProtocol,

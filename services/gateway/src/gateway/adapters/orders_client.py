@@ -40,7 +40,7 @@ class GrpcOrders:
     async def view(self, order_id: UUID, customer_id: str, lease: str) -> View | None:
         request = pb.GetOrderRequest(order_id=str(order_id), customer_id=customer_id, lease=lease)
         try:
-            reply: pb.GetOrderReply = await self._stub.GetOrder(request, timeout=self._deadline_s)
+            reply: pb.GetOrderReply = await self._stub.GetOrder(request, timeout=self._deadline_s, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
@@ -51,7 +51,9 @@ class GrpcOrders:
     async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
         request = pb.ListOrdersRequest(customer_id=customer_id, status=status or "", limit=limit, cursor=cursor or "")
         try:
-            reply: pb.ListOrdersReply = await self._stub.ListOrders(request, timeout=self._deadline_s)
+            reply: pb.ListOrdersReply = await self._stub.ListOrders(
+                request, timeout=self._deadline_s, wait_for_ready=True
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise Problem(BAD_CURSOR) from error
@@ -61,7 +63,9 @@ class GrpcOrders:
     async def timeline(self, order_id: UUID, customer_id: str) -> list[TimelineStep] | None:
         request = pb.GetTimelineRequest(order_id=str(order_id), customer_id=customer_id)
         try:
-            reply: pb.GetTimelineReply = await self._stub.GetTimeline(request, timeout=self._deadline_s)
+            reply: pb.GetTimelineReply = await self._stub.GetTimeline(
+                request, timeout=self._deadline_s, wait_for_ready=True
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
