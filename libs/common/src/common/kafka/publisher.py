@@ -217,7 +217,7 @@ def _retrieve(on_late_ack: Callable[[], None] | None, late: "asyncio.Future[Any]
         on_late_ack()
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)  # an order's messages come within seconds of each other
 def partition_of(key: bytes, partitions: int) -> int:
     """What every Kafka client's default partitioner says, so that any client finds an order on the same partition.
 
