@@ -168,7 +168,8 @@ def _client_env(run_dir: Path, ports: Iterator[int], orders: int) -> Env:
     return {
         "GATEWAY_URL": f"http://{HOST}:{next(ports)}",
         "PAYMENT_PROVIDER_URL": f"http://{HOST}:{next(ports)}",
-        "ORDERS_GRPC_TARGET": _ADDRESSES + ",".join(f"{HOST}:{next(ports)}" for _ in range(orders)),
+        "ORDERS_GRPC_TARGET": (_ADDRESSES if orders > 1 else "")
+        + ",".join(f"{HOST}:{next(ports)}" for _ in range(orders)),
         "JWT_PRIVATE_KEY_FILE": str(keys.private_key_file(run_dir)),
         "JWT_ISSUER": keys.ISSUER,
         "JWT_AUDIENCE": keys.AUDIENCE,

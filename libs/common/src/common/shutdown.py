@@ -59,6 +59,7 @@ async def bounded(main: Coroutine[Any, Any, None], stop: asyncio.Event, *, withi
     except Exception as error:
         if not whole.expired():
             raise
+        # what is abandoned may fail in any way, and nobody is left who could do something about it
         log.warning("shutdown_abandoned", error=repr(error))
 
 
@@ -79,7 +80,7 @@ async def step(name: str, within_s: float) -> AsyncGenerator[None]:
 def remaining(within_s: float) -> float:
     """`within_s`, or what is left until the deadline of the process if that is less."""
     deadline = _deadline.get()
-    if deadline is None or deadline.moment == math.inf:
+    if deadline is None:
         return within_s
     return max(0.0, min(within_s, deadline.moment - asyncio.get_running_loop().time()))
 

@@ -51,8 +51,7 @@ async def open_resources(settings: WorkersSettings, name: str) -> AsyncGenerator
         await publisher.stop()
         async with step("close the database", CLOSE_S):
             await engine.dispose()
-        async with step("close Redis", CLOSE_S):
-            await redis.aclose()
+        await redis.aclose()
 
 
 def utc_now() -> datetime:
