@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 from structlog.testing import capture_logs
 
+from common.errors import InfrastructureError
 from common.shutdown import UNWIND_S, bounded, finish, remaining, step
 
 SOON = UNWIND_S + 0.05  # the deadline comes 50 ms after `stop`
@@ -18,6 +19,11 @@ def stopped() -> asyncio.Event:
 
 async def hangs() -> None:
     await asyncio.Event().wait()
+
+
+async def fails_at_once() -> None:
+    await asyncio.sleep(0)
+    raise KeyError("a bug")
 
 
 async def fails_when_cancelled() -> None:
@@ -48,6 +54,24 @@ async def test_as_long_as_nobody_stops_it_a_process_has_all_the_time_and_its_err
         await bounded(works_longer_than_a_shutdown_may_take(), asyncio.Event(), within_s=SOON)
 
     assert raised.group_contains(KeyError, match="a bug")
+
+
+async def test_a_process_that_is_told_to_stop_while_it_starts_does_not_fail_because_a_dependency_is_away() -> None:
+    stop = asyncio.Event()
+
+    async def starts() -> None:
+        stop.set()
+        raise InfrastructureError("the broker is away")
+
+    with capture_logs() as logs:
+        await bounded(starts(), stop)
+
+    assert [line["event"] for line in logs] == ["shutdown_abandoned"]
+
+
+async def test_a_bug_is_told_also_by_a_process_that_is_leaving() -> None:
+    with pytest.raises(ExceptionGroup):
+        await bounded(fails_at_once(), stopped())
 
 
 async def test_steps_have_limits_of_their_own_and_together_no_more_than_the_deadline_leaves() -> None:

@@ -16,9 +16,11 @@ import math
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import structlog
+
+from common.errors import InfrastructureError
 
 log = structlog.get_logger()
 
@@ -40,7 +42,7 @@ _deadline: ContextVar[Deadline | None] = ContextVar("shutdown_deadline", default
 async def bounded(main: Coroutine[Any, Any, None], stop: asyncio.Event, *, within_s: float = EXIT_WITHIN_S) -> None:
     """Await `main`; once `stop` is set it has `within_s`, less what it takes to unwind, and then it is abandoned.
 
-    Raises what `main` raises before that.
+    Raises what `main` raises, but not for what is abandoned, and not that infrastructure is away once `stop` is set.
     """
     deadline = Deadline()
     _deadline.set(deadline)
@@ -57,10 +59,16 @@ async def bounded(main: Coroutine[Any, Any, None], stop: asyncio.Event, *, withi
             await main
             beginning.cancel()
     except Exception as error:
-        if not whole.expired():
+        if not whole.expired() and not (stop.is_set() and _away(error)):
             raise
         # what is abandoned may fail in any way, and nobody is left who could do something about it
         log.warning("shutdown_abandoned", error=repr(error))
+
+
+def _away(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return all(_away(each) for each in cast("ExceptionGroup[Exception]", error).exceptions)
+    return isinstance(error, InfrastructureError)
 
 
 @asynccontextmanager
