@@ -1,4 +1,5 @@
-"""Orders over gRPC: one channel per process, a deadline on every call."""
+"""Orders over gRPC: one channel per process, a deadline on every call. A call waits for a replica within its deadline:
+while one restarts the other may not be connected again yet."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (the generated stubs carry no types for the service class)
@@ -21,9 +22,11 @@ DEADLINE_S = 2.0
 
 _OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),  # pick_first would send everything to one replica
+    ("grpc.initial_reconnect_backoff_ms", 100),  # a replica that was restarted is back in a second or two
     ("grpc.max_reconnect_backoff_ms", 1_000),  # the default waits up to two minutes for a service that is back
     ("grpc.enable_http_proxy", 0),
 ]
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # cancelled: by a server that was just leaving
 
 
 class OrdersAwayError(InfrastructureError):
@@ -78,7 +81,7 @@ def create_channel(target: str) -> grpc.aio.Channel:
 
 
 def _away(error: grpc.aio.AioRpcError) -> InfrastructureError:
-    kind = OrdersAwayError if error.code() is grpc.StatusCode.UNAVAILABLE else InfrastructureError
+    kind = OrdersAwayError if error.code() in _AWAY else InfrastructureError
     return kind(f"the orders service does not answer: {error.code().name} {error.details()}")
 
 
