@@ -10,7 +10,7 @@ ON_KAFKA := tests/integration/core tests/contract/test_gateway_process.py tests/
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-kafka test-compose footprint check-readme env-example openapi fuzz bench bench-accept bench-read proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-kafka rolling test-compose footprint check-readme env-example openapi fuzz bench bench-accept bench-read soak proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ test: .venv/.dev ## All tests on the embedded stack, with coverage; no Docker
 test-kafka: .venv/.dev ## What talks to a broker, on Apache Kafka in containers; needs Docker
 	@.venv/bin/pytest --broker kafka $(or $(TESTS),$(ON_KAFKA) tests/kafka)
 
+rolling: .venv/.dev ## Restart every process in turn at 300 requests/s; no client may see an error: RESTARTS=10
+	@RESTARTS=$(or $(RESTARTS),10) .venv/bin/pytest -s tests/rolling
+
 test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all KILLED="gateway …"
 	@ORDERS=$(ORDERS) KILLED="$(KILLED)" .venv/bin/pytest $(or $(TESTS),tests/compose)
 
@@ -88,6 +91,9 @@ bench-accept: .venv/.runtime ## Orders accepted beside a textbook app, on a real
 
 bench-read: .venv/.runtime ## Latency of the cached read at 500 requests/s, on the embedded stack
 	@$(PY) -m bench.read
+
+soak: .venv/.runtime ## The embedded stack at half of its capacity, and whether anything grows: MINUTES=30
+	@MINUTES=$(or $(MINUTES),30) $(PY) -m bench.soak
 
 proto: .venv/.dev ## Generate the gRPC code from orders.proto
 	@cd libs/common/src && ../../../$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. common/contracts/orders.proto

@@ -30,6 +30,7 @@ def gateway_environment(servers: Addresses, folder: Path) -> dict[str, str]:
         **broker_settings(servers),
         "REDIS_URL": servers.redis_url,
         "ADMIN_PORT": str(next(ports)),
+        "GATEWAY_DRAIN_S": "0",
         "GATEWAY_ORDERS_GRPC_TARGET": f"{HOST}:{next(ports)}",
         "GATEWAY_JWT_PUBLIC_KEY_FILE": str(key),
         "GATEWAY_JWT_ISSUER": ISSUER,

@@ -34,7 +34,7 @@ async def open_gateway(environment: dict[str, str], redis_url: str) -> AsyncGene
     values = {name.removeprefix("GATEWAY_").lower(): value for name, value in environment.items() if "GATEWAY_" in name}
     shared = {name: value for name, value in environment.items() if name.startswith("KAFKA_")}
     settings = GatewaySettings.model_validate({**values, **shared, "REDIS_URL": redis_url, "rate_burst": 500})
-    async with build(settings) as gateway:
+    async with build(settings, asyncio.Event()) as gateway:
         await eventually(gateway.ready, within=10)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="http://door") as http:
             yield http

@@ -16,10 +16,12 @@ import pytest
 from common.contracts import orders_pb2 as pb
 from common.contracts import orders_pb2_grpc
 from common.errors import InfrastructureError
+from eventually import eventually
 from gateway.adapters.orders_client import GrpcOrders, OrdersAwayError, create_channel
 from gateway.problems import Problem
 from gateway.reads import View
 from gateway.schemas import LineView, OrderView, links_to
+from local_stack.network import HOST, free_ports
 
 ORDER_ID = UUID("6f1d4a52-4f0c-5b0e-9d5a-3a1a6c0f7a11")
 MISSING, BROKEN, SLOW = UUID(int=404), UUID(int=503), UUID(int=504)
@@ -109,21 +111,35 @@ async def test_a_cursor_that_orders_refuses_is_a_bad_request() -> None:
             await orders.page("alice", status=None, limit=1, cursor="tampered")
 
 
-async def test_a_service_that_is_not_there_is_away() -> None:
+async def test_a_service_that_is_not_there_is_away_once_the_deadline_has_come() -> None:
     async with create_channel("127.0.0.1:1") as channel:
-        with pytest.raises(OrdersAwayError):
-            await GrpcOrders(channel).view(ORDER_ID, "alice", "")
+        with pytest.raises(InfrastructureError):
+            await GrpcOrders(channel, deadline_s=0.2).view(ORDER_ID, "alice", "")
+
+
+async def test_a_call_waits_for_a_service_that_comes_within_its_deadline() -> None:
+    port = next(free_ports())
+    async with create_channel(f"{HOST}:{port}") as channel, asyncio.TaskGroup() as tasks:
+        asked = tasks.create_task(GrpcOrders(channel, deadline_s=10).view(ORDER_ID, "alice", ""))
+        await eventually(lambda: channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE, within=5)
+        async with serving(port):
+            assert await asked is not None
 
 
 @asynccontextmanager
 async def client(*, deadline_s: float = 5) -> AsyncGenerator[GrpcOrders]:
+    async with serving() as port, create_channel(f"{HOST}:{port}") as channel:
+        yield GrpcOrders(channel, deadline_s=deadline_s)
+
+
+@asynccontextmanager
+async def serving(port: int = 0) -> AsyncGenerator[int]:
     server = grpc.aio.server()
     orders_pb2_grpc.add_OrdersServicer_to_server(Orders(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"{HOST}:{port}")
     await server.start()
     try:
-        async with create_channel(f"127.0.0.1:{port}") as channel:
-            yield GrpcOrders(channel, deadline_s=deadline_s)
+        yield port
     finally:
         await server.stop(grace=0)
 

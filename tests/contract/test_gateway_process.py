@@ -22,7 +22,7 @@ from common.contracts import orders_pb2 as pb
 from common.contracts import orders_pb2_grpc
 from common.kafka.publisher import Publisher
 from eventually import eventually
-from gateway.main import FINISH_REQUESTS_S
+from gateway.web_server import FINISH_REQUESTS_S
 from gateway_process import gateway_environment, offer, serving
 from local_stack.network import HOST
 from local_stack.servers import Addresses

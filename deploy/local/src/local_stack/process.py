@@ -40,7 +40,7 @@ class Spec:
     user: str | None = None  # run as this user
     inherits: Sequence[int] = ()  # file descriptors handed down
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_within_s: float = 25
+    stop_within_s: float = 30  # a service of ours ends within 25 s
     restarts: bool = True  # False: its death ends the whole stack
     why_fatal: str = ""  # the sentence to tell then
 

@@ -20,6 +20,7 @@ from local_stack.readiness import http_ready
 from local_stack.supervisor import Supervisor, supervised
 
 WORKERS = ("order_writer", "saga_runner", "inventory", "payments", "outbox_relay")
+_ADDRESSES = "ipv4:"  # gRPC's name for a list of addresses, over which its clients balance
 
 Stages = list[list[Spec]]
 Env = dict[str, str]
@@ -43,9 +44,15 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    run_dir: Path, *, catalog: Path | None = None, gateways: int = 1, extra_env: Mapping[str, str] | None = None
+    run_dir: Path,
+    *,
+    catalog: Path | None = None,
+    gateways: int = 1,
+    orders: int = 1,
+    extra_env: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Stack]:
-    """Start everything, empty, in this process; inside the block all of it is ready. `extra_env` goes to every service.
+    """Start everything, empty, in this process; inside the block all of it is ready. `gateways`, `orders`: how many of
+    them. `extra_env` goes to every service.
 
     Raises `AlreadyRunningError`, `NoWheelError`, and `StackFailedError` also in the middle of the block.
     """
@@ -56,7 +63,7 @@ async def running_stack(
         ports = free_ports()
         outside = {**os.environ, **(extra_env or {})}
         stages, server_env = _servers(run_dir, ports, outside)
-        client_env = server_env | _client_env(run_dir, ports)
+        client_env = server_env | _client_env(run_dir, ports, orders)
         with closing(listen(int(client_env["GATEWAY_URL"].rpartition(":")[2]))) as door:
             stages += _services(run_dir, ports, {**outside, **client_env}, catalog, [door.fileno()] * gateways)
             async with supervised(run_dir, stages) as supervisor:
@@ -69,27 +76,31 @@ async def running_stack(
 
 def _services(run_dir: Path, ports: Iterator[int], env: Env, catalog: Path | None, doors: list[int]) -> Stages:
     """The table. One `door` (an inherited listening socket) for each gateway; all are the same socket."""
-    grpc, provider_url = env["ORDERS_GRPC_TARGET"], env["PAYMENT_PROVIDER_URL"]
+    orders_target, provider_url = env["ORDERS_GRPC_TARGET"], env["PAYMENT_PROVIDER_URL"]
+    orders = orders_target.removeprefix(_ADDRESSES).split(",")
     provider_port = int(provider_url.rpartition(":")[2])
     provider_env = {
         "PROVIDER_HOST": HOST,
         "PROVIDER_PORT": str(provider_port),
         "PROVIDER_LEDGER_FILE": str(run_dir / "provider" / "ledger.jsonl"),
     }
-    orders_env = {"ORDERS_GRPC_LISTEN": grpc}
     worker_env = {"WORKERS_PAYMENT_PROVIDER_URL": provider_url}
     gateway_env = {
-        "GATEWAY_ORDERS_GRPC_TARGET": grpc,
+        "GATEWAY_ORDERS_GRPC_TARGET": orders_target,
         "GATEWAY_JWT_PUBLIC_KEY_FILE": str(keys.public_key_file(run_dir)),
         "GATEWAY_JWT_ISSUER": keys.ISSUER,
         "GATEWAY_JWT_AUDIENCE": keys.AUDIENCE,
+        "GATEWAY_DRAIN_S": "0",  # nobody balances: the gateways share the listening socket
     }
     return [
         [_once("migrate", ["workers.migrate"], env)],
         [_once("catalog", ["workers.catalog", str(catalog.resolve())], env)] if catalog else [],
         [
             _service("payment_provider", ["payment_provider"], env | provider_env, provider_port),
-            _service("orders", ["orders.main"], env | orders_env, next(ports), address=grpc),
+            *(
+                _service(name, ["orders.main"], env | {"ORDERS_GRPC_LISTEN": grpc}, next(ports), address=grpc)
+                for name, grpc in _numbered("orders", orders)
+            ),
             *(_service(name, ["workers.main", name], env | worker_env, next(ports)) for name in WORKERS),
         ],
         [
@@ -97,6 +108,12 @@ def _services(run_dir: Path, ports: Iterator[int], env: Env, catalog: Path | Non
             for n, door in enumerate(doors, 1)
         ],
     ]
+
+
+def _numbered(name: str, each: list[str]) -> Iterator[tuple[str, str]]:
+    """The first one has the plain name: there is rarely a second."""
+    for number, address in enumerate(each, 1):
+        yield name if number == 1 else f"{name}-{number}", address
 
 
 def _once(name: str, command: list[str], env: Env) -> Spec:
@@ -147,11 +164,12 @@ def _servers(run_dir: Path, ports: Iterator[int], outside: Mapping[str, str]) ->
     }
 
 
-def _client_env(run_dir: Path, ports: Iterator[int]) -> Env:
+def _client_env(run_dir: Path, ports: Iterator[int], orders: int) -> Env:
     return {
         "GATEWAY_URL": f"http://{HOST}:{next(ports)}",
         "PAYMENT_PROVIDER_URL": f"http://{HOST}:{next(ports)}",
-        "ORDERS_GRPC_TARGET": f"{HOST}:{next(ports)}",
+        "ORDERS_GRPC_TARGET": (_ADDRESSES if orders > 1 else "")
+        + ",".join(f"{HOST}:{next(ports)}" for _ in range(orders)),
         "JWT_PRIVATE_KEY_FILE": str(keys.private_key_file(run_dir)),
         "JWT_ISSUER": keys.ISSUER,
         "JWT_AUDIENCE": keys.AUDIENCE,

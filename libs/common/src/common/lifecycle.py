@@ -1,6 +1,7 @@
 """The life of a process: read the settings, run until SIGTERM, SIGINT or too much memory, exit 0.
 
-Rule: each of them only sets an event. Whoever runs looks at it, finishes what it holds, commits, closes.
+Rule: each of them only sets an event. Whoever runs looks at it, finishes what it holds, commits, closes; all of that
+within the limits of common.shutdown. A command is run to its end instead: a signal kills it, and it may be repeated.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -18,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.errors import HeadraceError
 from common.memory import recycle
+from common.shutdown import bounded
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
@@ -99,9 +101,10 @@ def _refuse(problems: list[str]) -> None:
         raise SystemExit(2)
 
 
-def run(main: Callable[[asyncio.Event], Awaitable[None]], *, soft_limit: int | None = None) -> NoReturn:
+def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], *, soft_limit: int | None = None) -> NoReturn:
     """Run `main(stop)` on a new event loop; `stop` is set by SIGTERM and SIGINT, and near `soft_limit` bytes of memory
-    (common.memory). Exits 0 when it returns, 1 with one line when it raises a HeadraceError."""
+    (common.memory). Exits 0 when it returns, or did not return in time after `stop` (common.shutdown); 1 with one line
+    when it raises a HeadraceError."""
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
@@ -111,12 +114,17 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, soft_limit: int | N
         async with asyncio.TaskGroup() as beside:
             if soft_limit is not None:
                 beside.create_task(recycle(stop, soft_limit))
-            await main(stop)
+            await bounded(main(stop), stop)
             stop.set()
 
     spare_the_garbage_collector()
+    run_to_end(until_stopped())
+
+
+def run_to_end(command: Coroutine[Any, Any, None]) -> NoReturn:
+    """Run it on a new event loop. Exits 0 when it returns, 1 with one line when it raises a HeadraceError."""
     try:
-        uvloop.run(until_stopped())
+        uvloop.run(command)
     except* HeadraceError as errors:
         for error in _leaves(errors):
             sys.stderr.write(f"stopped: {error}\n")

@@ -19,7 +19,10 @@ from typing import Protocol
 
 from common.kafka.publisher import OnLateAck, Outcome
 from common.records import OutgoingRecord
+from common.shutdown import step
 from gateway.idempotency import Admission, Call, DoorStore, Verdict
+
+PENDING_ACKS_S = 5  # at the end of the process
 
 _VERDICT_OF = {
     Outcome.ACKED: Admission(Verdict.ACCEPTED),
@@ -76,7 +79,8 @@ class Acceptor:
             admitting = flushes.create_task(self._admit_arrivals())
             publishing = flushes.create_task(self._publish_admitted(flushes))
             yield
-            await self._idle.wait()  # each step of a request is bounded in time
+            async with step("pending acks", PENDING_ACKS_S):
+                await self._idle.wait()
             self._closed = True
             admitting.cancel()
             publishing.cancel()

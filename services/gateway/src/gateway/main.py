@@ -2,12 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from redis.exceptions import RedisError
 from starlette.types import ASGIApp
@@ -41,28 +40,24 @@ from gateway.following import Following
 from gateway.last_views import LastViews
 from gateway.lookup import Lookup
 from gateway.memory import Memory
-from gateway.one_write import OneWriteProtocol
 from gateway.order_events import OrderEvents
 from gateway.order_routes import OrderRoutes
 from gateway.reads import Reads
 from gateway.routes import Routes
 from gateway.settings import GatewaySettings
+from gateway.web_server import WebServer
 
 ACK_TIMEOUT_S = 2.0
 HEAL_INTERVAL_S = 1.0
-FINISH_REQUESTS_S = 8
-LEAVE_KAFKA_S = 3
+LEAVE_KAFKA_S = 1  # a reader commits nothing: it has nothing to lose
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
     app: ASGIApp
     catalog_complete: asyncio.Event
-    publisher: Publisher
     events: OrderEvents
-
-    def ready(self) -> bool:
-        return self.catalog_complete.is_set() and self.publisher.healthy
+    ready: Callable[[], bool]
 
 
 def main() -> None:
@@ -76,8 +71,8 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     tracing = configure_tracing("gateway", settings.otlp_endpoint, settings.trace_sample_ratio)
     try:
         async with (
-            build(settings) as gateway,
-            admin_server(settings.admin_port, alive=lambda: True, ready=lambda: gateway.ready() and not stop.is_set()),
+            build(settings, stop) as gateway,
+            admin_server(settings.admin_port, alive=lambda: True, ready=gateway.ready),
         ):
             await _serve_http(gateway, settings, stop)
     finally:
@@ -85,8 +80,9 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
-    """Open the clients, start the tasks, put the app on top. It is ready once the copy of the catalog is complete."""
+async def build(settings: GatewaySettings, stop: asyncio.Event) -> AsyncGenerator[Gateway]:
+    """Open the clients, start the tasks, put the app on top. It is ready from when the copy of the catalog is complete
+    until `stop` is set."""
     jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
     public_key = _public_key(settings) if jwks is None else _key_by(jwks)
     async with AsyncExitStack() as stack:
@@ -139,11 +135,15 @@ async def build(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
         )
         order_routes = OrderRoutes(authenticator=authenticator, find=lookup.find, following=following, timelines=orders)
         await stack.enter_async_context(_beside(lambda: _healing(publisher)))
-        app = create_app(routes, order_routes, ready=lambda: complete.is_set() and publisher.healthy)
+
+        def ready() -> bool:
+            return complete.is_set() and publisher.healthy and not stop.is_set()
+
+        app = create_app(routes, order_routes, ready=ready)
         if jwks is not None:
             await stack.enter_async_context(_beside(jwks.keep_fresh))
             app = LearnKeys(app, jwks=jwks)
-        yield Gateway(app, complete, publisher, events)
+        yield Gateway(app, complete, events, ready)
 
 
 def _redis_breaker(name: str) -> CircuitBreaker:
@@ -227,7 +227,7 @@ async def _until_left(read: Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 async def _serve_http(gateway: Gateway, settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Listen only once ready: on a shared socket the other gateways take the connections until then."""
-    server = _server(gateway.app, settings)
+    server = WebServer(gateway.app, host=settings.host, port=settings.port, drain_s=settings.drain_s)
     sockets = None if settings.listen_fd is None else [socket.socket(fileno=settings.listen_fd)]
     async with asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(stop.wait())
@@ -235,36 +235,15 @@ async def _serve_http(gateway: Gateway, settings: GatewaySettings, stop: asyncio
         await asyncio.wait({stopping, completing}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             spare_the_garbage_collector()  # the catalog is here to stay
-            stopping.add_done_callback(lambda _: setattr(server, "should_exit", True))
-            stopping.add_done_callback(lambda _: gateway.events.close())  # who waits would hold up the end
+            tasks.create_task(_leave(gateway, server, stop))
             await server.serve(sockets)
         completing.cancel()
 
 
-def _server(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            http=OneWriteProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,  # longer than a proxy keeps an idle connection
-            timeout_graceful_shutdown=FINISH_REQUESTS_S,
-        )
-    )
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """The signals are ours (common.lifecycle): uvicorn would end the process with 143 after SIGTERM."""
-        yield
+async def _leave(gateway: Gateway, server: WebServer, stop: asyncio.Event) -> None:
+    await stop.wait()
+    gateway.events.close()  # who waits for an event would hold up the end
+    await server.leave()
 
 
 if __name__ == "__main__":

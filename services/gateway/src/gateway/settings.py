@@ -16,6 +16,12 @@ class GatewaySettings(BaseSettings):
     listen_fd: int | None = Field(
         None, description="descriptor of an inherited listening socket; it wins over host and port"
     )
+    drain_s: float = Field(
+        5,
+        ge=0,
+        le=10,
+        description="seconds to go on serving after SIGTERM, not ready, until who balances has noticed; 0: nobody does",
+    )
     orders_grpc_target: str = Field(description="host:port of the orders service")
     jwt_public_key_file: Path | None = Field(
         None, description="PEM file with the Ed25519 key that verifies tokens; this or the JWKS is needed"

@@ -3,7 +3,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # (the generated stubs carry no types for the service class)
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from common.contracts import orders_pb2 as pb
 from common.contracts import orders_pb2_grpc
 from common.contracts.keys import view_key
 from common.errors import InfrastructureError, PoisonError
+from common.shutdown import step
 from orders.adapters.queries import OrderQueries
 from orders.adapters.view import to_value, to_view
 from orders.domain.order import Order
@@ -26,6 +26,7 @@ from orders.domain.ports import Step
 log = structlog.get_logger()
 
 MAX_CONCURRENT_CALLS = 100
+FINISH_CALLS_S = 8
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -87,8 +88,8 @@ async def grpc_server(queries: OrderQueries, listen: str, cache: Cache | None = 
     try:
         yield port
     finally:
-        async with asyncio.timeout(10):
-            await server.stop(grace=8)
+        async with step("finish the calls", FINISH_CALLS_S + 2):
+            await server.stop(grace=FINISH_CALLS_S)
 
 
 async def _fill(cache: Cache, key: str, lease: str, order: Order | None) -> None:

@@ -10,12 +10,15 @@ from common.lifecycle import load_settings, run
 from common.memory import soft_limit
 from common.postgres import create_engine
 from common.redis_client import create_redis
+from common.shutdown import step
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
 from common.telemetry.tracing import configure_tracing, shutdown_tracing
 from orders.adapters.queries import OrderQueries
 from orders.grpc_server import grpc_server
 from orders.settings import OrdersSettings
+
+CLOSE_S = 2
 
 
 async def serve(settings: OrdersSettings, stop: asyncio.Event) -> None:
@@ -30,7 +33,8 @@ async def serve(settings: OrdersSettings, stop: asyncio.Event) -> None:
         ):
             await stop.wait()
     finally:
-        await engine.dispose()
+        async with step("close the database", CLOSE_S):
+            await engine.dispose()
         await shutdown_tracing(tracing)
 
 

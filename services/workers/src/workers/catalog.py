@@ -4,7 +4,6 @@ Items go into inventory's table and outbox in one transaction, and from there to
 added; of known ones name and price change, stock does not. Safe to repeat.
 """
 
-import asyncio
 import csv
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from common.contracts.codec import Emitted
 from common.contracts.events import CatalogItem
 from common.errors import InfrastructureError, PoisonError
 from common.kafka.publisher import Publisher
-from common.lifecycle import load_settings, run
+from common.lifecycle import load_settings, run_to_end
 from common.outbox import SHARDS, Outbox, OutboxReader
 from common.postgres import create_engine, transaction
 from common.telemetry.logging import configure_logging
@@ -75,7 +74,7 @@ def main() -> None:
     settings = load_settings(MigrateSettings)
     configure_logging("catalog", settings.log_format)
 
-    async def until_done(_: asyncio.Event) -> None:
+    async def import_and_publish() -> None:
         engine = create_engine(settings.database_url.get_secret_value(), application_name="catalog", poolclass=NullPool)
         publisher = Publisher(settings.kafka_bootstrap_servers, idempotence=settings.kafka_enable_idempotence)
         await publisher.start()
@@ -86,7 +85,7 @@ def main() -> None:
             await publisher.stop()
             await engine.dispose()
 
-    run(until_done)
+    run_to_end(import_and_publish())
 
 
 def _item(row: dict[str, str]) -> CatalogItem:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from common.lifecycle import load_settings, run
 from common.memory import soft_limit
+from common.shutdown import finish
 from common.telemetry.admin import admin_server
 from common.telemetry.logging import configure_logging
 from common.telemetry.tracing import configure_tracing, shutdown_tracing
@@ -13,6 +14,8 @@ from workers import inventory, order_writer, outbox_relay, payments, saga_runner
 from workers.resources import Resources, open_resources
 from workers.settings import WorkersSettings
 from workers.worker import Worker
+
+FINISH_S = 8  # for the batch under way, its commits, and leaving the group
 
 WORKERS: dict[str, Callable[[Resources], Worker]] = {
     "order_writer": order_writer.build,
@@ -28,17 +31,17 @@ async def serve(names: list[str], settings: WorkersSettings, stop: asyncio.Event
     tracing = configure_tracing("+".join(names), settings.otlp_endpoint, settings.trace_sample_ratio)
     try:
         async with open_resources(settings, "+".join(names)) as resources:
-            workers = [WORKERS[name](resources) for name in names]
+            workers = {name: WORKERS[name](resources) for name in names}
             async with (
                 admin_server(
                     settings.admin_port,
-                    alive=lambda: all(worker.alive() for worker in workers),
-                    ready=lambda: not stop.is_set() and all(worker.ready() for worker in workers),
+                    alive=lambda: all(worker.alive() for worker in workers.values()),
+                    ready=lambda: not stop.is_set() and all(worker.ready() for worker in workers.values()),
                 ),
                 asyncio.TaskGroup() as tasks,
             ):
-                for worker in workers:
-                    tasks.create_task(worker.run(stop))
+                for name, worker in workers.items():
+                    tasks.create_task(finish(worker.run(stop), stop, name, FINISH_S))
     finally:
         await shutdown_tracing(tracing)
 

@@ -1,6 +1,5 @@
 """One command before any service starts: every schema to its newest version, every topic created. Safe to repeat."""
 
-import asyncio
 from pathlib import Path
 
 import structlog
@@ -8,7 +7,7 @@ import structlog
 import orders
 from common.contracts.topics import all_topics
 from common.kafka.admin import create_topics
-from common.lifecycle import load_settings, run
+from common.lifecycle import load_settings, run_to_end
 from common.migrations import upgrade
 from common.telemetry.logging import configure_logging
 from workers.settings import MigrateSettings
@@ -35,11 +34,7 @@ async def migrate(settings: MigrateSettings) -> None:
 def main() -> None:
     settings = load_settings(MigrateSettings)
     configure_logging("migrate", settings.log_format)
-
-    async def until_done(_: asyncio.Event) -> None:
-        await migrate(settings)
-
-    run(until_done)
+    run_to_end(migrate(settings))
 
 
 if __name__ == "__main__":

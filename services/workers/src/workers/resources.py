@@ -13,8 +13,11 @@ from common.kafka.consumer import Apply, BatchConsumer, OnPoison
 from common.kafka.publisher import Publisher
 from common.postgres import create_engine
 from common.redis_client import create_redis
+from common.shutdown import step
 from orders.adapters.view import OrderViews
 from workers.settings import WorkersSettings
+
+CLOSE_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ async def open_resources(settings: WorkersSettings, name: str) -> AsyncGenerator
         yield Resources(settings, engine, publisher, OrderViews(CacheWriter(RedisCache(redis))))
     finally:
         await publisher.stop()
-        await engine.dispose()
+        async with step("close the database", CLOSE_S):
+            await engine.dispose()
         await redis.aclose()
 
 

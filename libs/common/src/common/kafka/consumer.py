@@ -37,6 +37,7 @@ from common.telemetry.tracing import batch_span
 log = structlog.get_logger()
 
 COMMIT_TIMEOUT_S = 5
+LEAVE_S = 3
 LONGEST_FETCH_S = 5
 LONGEST_WAIT_FOR_BATCH_S = 5  # of a rebalance, for the batch that is under way
 # What waits in memory, whatever the backlog: for each partition one fetch at most, and a batch of records at its end.
@@ -104,7 +105,7 @@ class BatchConsumer(ConsumerRebalanceListener):
                 await self._start()
                 await self._consume(stop)
             finally:
-                await close(self._consumer, self._consumer._client, within_s=8)
+                await close(self._consumer, self._consumer._client, within_s=LEAVE_S)
                 self._take_away(set(self._epochs))
             if not stop.is_set():
                 rebuilt.inc()

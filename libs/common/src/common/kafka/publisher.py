@@ -39,7 +39,7 @@ from common.telemetry.metrics import PRODUCERS_REBUILT
 
 log = structlog.get_logger()
 
-STOP_S = 5
+STOP_S = 3
 ABANDON_S = 0.1  # what a dead producer still holds is unknown already, and publishers wait for its end
 _FATAL = (OutOfOrderSequenceNumber, InvalidProducerEpoch, UnknownProducerId)  # of no use any more
 _WORD = Struct("<I")
@@ -217,7 +217,7 @@ def _retrieve(on_late_ack: Callable[[], None] | None, late: "asyncio.Future[Any]
         on_late_ack()
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)  # an order's messages come within seconds of each other
 def partition_of(key: bytes, partitions: int) -> int:
     """What every Kafka client's default partitioner says, so that any client finds an order on the same partition.
 

@@ -16,6 +16,8 @@ from common.kafka.closing import close
 from common.kafka.consumer import to_our_record
 from common.records import Record
 
+CLOSE_S = 1  # it has nothing to finish
+
 
 class TopicReader:
     """Hands every record of a topic to `handle`, oldest first; `caught_up` is set once it has been at the end.
@@ -61,7 +63,7 @@ class TopicReader:
         except KafkaError as error:
             raise InfrastructureError(f"cannot read {self._topic}: {error}") from error
         finally:
-            await close(self._consumer, self._consumer._client, within_s=5)
+            await close(self._consumer, self._consumer._client, within_s=CLOSE_S)
 
     async def _partitions(self) -> list[Any]:
         await self._consumer._client._wait_on_metadata(self._topic)

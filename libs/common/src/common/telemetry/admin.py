@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from common.telemetry.metrics import LOOP_LAG
+from common.telemetry.metrics import LOOP_LAG, LOOP_TASKS
 
 Check = Callable[[], bool]
 
@@ -23,12 +23,12 @@ async def admin_server(port: int, *, alive: Check, ready: Check) -> AsyncGenerat
     app.router.add_get("/livez", _probe(alive))
     app.router.add_get("/readyz", _probe(ready))
     app.router.add_get("/metrics", _metrics)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)  # for a probe under way; the default waits 60 s
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()
     try:
         async with asyncio.TaskGroup() as tasks:
-            lag = tasks.create_task(_measure_loop_lag())
+            lag = tasks.create_task(_measure_loop())
             yield
             lag.cancel()
     finally:
@@ -46,8 +46,9 @@ async def _metrics(_: web.Request) -> web.Response:
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _measure_loop_lag(interval_s: float = 0.5) -> None:
+async def _measure_loop(interval_s: float = 0.5) -> None:
     while True:
         due = time.monotonic() + interval_s
         await asyncio.sleep(interval_s)
         LOOP_LAG.set(time.monotonic() - due)
+        LOOP_TASKS.set(len(asyncio.all_tasks()))

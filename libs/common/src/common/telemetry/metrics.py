@@ -45,6 +45,7 @@ STALE_VIEWS = Counter("headrace_stale_views", "Orders served as they were last s
 CACHE_UNMARKED = Counter("headrace_cache_unmarked_writes", "Writes that could not be announced to the cache")
 MEMORY_SOFT_LIMIT = Gauge("headrace_memory_soft_limit_bytes", "At 90 % of it the process recycles itself; 0: no limit")
 MEMORY_RECYCLES = Counter("headrace_memory_recycles", "1 while the process drains because it had grown too large")
+LOOP_TASKS = Gauge("headrace_event_loop_tasks", "Tasks on the event loop that are not done")
 LOOP_LAG = Gauge("headrace_event_loop_lag_seconds", "How late the event loop woke a timer, last measurement")
 
 

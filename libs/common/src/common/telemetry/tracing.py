@@ -10,6 +10,7 @@ Source: W3C Trace Context; OpenTelemetry semantic conventions for messaging 1.36
 import asyncio
 import random
 import re
+import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -23,10 +24,13 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from common.shutdown import step
+
 _PROPAGATOR = TraceContextTextMapPropagator()
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})")
 _NO_TRACE = "0" * 32
 _MAX_SPANS = 32
+SEND_SPANS_S = 2
 _tracer = trace.get_tracer("headrace")
 _sample_ratio = 0.0
 
@@ -35,7 +39,9 @@ def configure_tracing(service: str, otlp_endpoint: str | None, sample_ratio: flo
     """Export the sampled spans to `otlp_endpoint` if there is one; without it no trace is begun as sampled."""
     global _sample_ratio
     _sample_ratio = sample_ratio if otlp_endpoint else 0.0
-    provider = TracerProvider(resource=Resource.create({"service.name": service}), sampler=ALWAYS_ON)
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service}), sampler=ALWAYS_ON, shutdown_on_exit=False
+    )
     if otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -46,10 +52,20 @@ def configure_tracing(service: str, otlp_endpoint: str | None, sample_ratio: flo
 
 
 async def shutdown_tracing(provider: TracerProvider) -> None:
-    """Send what is left, for at most 2 s: the library's own shutdown can hold the exit for 30 s."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(2):
-            await asyncio.to_thread(provider.shutdown)
+    """Send what is left, for at most 2 s: the library's own shutdown can hold the exit for 30 s.
+
+    So it has a thread for itself, a daemon: the end of the process would wait for one of the loop's executor.
+    """
+    sent, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def shutdown() -> None:
+        provider.shutdown()
+        with suppress(RuntimeError):  # the loop is closed: nobody waited that long
+            loop.call_soon_threadsafe(sent.set)
+
+    threading.Thread(target=shutdown, daemon=True).start()
+    async with step("send the last spans", SEND_SPANS_S):
+        await sent.wait()
 
 
 @contextmanager

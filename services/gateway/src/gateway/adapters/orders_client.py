@@ -1,4 +1,5 @@
-"""Orders over gRPC: one channel per process, a deadline on every call."""
+"""Orders over gRPC: one channel per process, a deadline on every call. A call waits for a replica within its deadline:
+while one restarts the other may not be connected again yet."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (the generated stubs carry no types for the service class)
@@ -21,9 +22,11 @@ DEADLINE_S = 2.0
 
 _OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),  # pick_first would send everything to one replica
+    ("grpc.initial_reconnect_backoff_ms", 100),  # a replica that was restarted is back in a second or two
     ("grpc.max_reconnect_backoff_ms", 1_000),  # the default waits up to two minutes for a service that is back
     ("grpc.enable_http_proxy", 0),
 ]
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # cancelled: by a server that was just leaving
 
 
 class OrdersAwayError(InfrastructureError):
@@ -40,7 +43,7 @@ class GrpcOrders:
     async def view(self, order_id: UUID, customer_id: str, lease: str) -> View | None:
         request = pb.GetOrderRequest(order_id=str(order_id), customer_id=customer_id, lease=lease)
         try:
-            reply: pb.GetOrderReply = await self._stub.GetOrder(request, timeout=self._deadline_s)
+            reply: pb.GetOrderReply = await self._stub.GetOrder(request, timeout=self._deadline_s, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
@@ -51,7 +54,9 @@ class GrpcOrders:
     async def page(self, customer_id: str, *, status: str | None, limit: int, cursor: str | None) -> OrderPage:
         request = pb.ListOrdersRequest(customer_id=customer_id, status=status or "", limit=limit, cursor=cursor or "")
         try:
-            reply: pb.ListOrdersReply = await self._stub.ListOrders(request, timeout=self._deadline_s)
+            reply: pb.ListOrdersReply = await self._stub.ListOrders(
+                request, timeout=self._deadline_s, wait_for_ready=True
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise Problem(BAD_CURSOR) from error
@@ -61,7 +66,9 @@ class GrpcOrders:
     async def timeline(self, order_id: UUID, customer_id: str) -> list[TimelineStep] | None:
         request = pb.GetTimelineRequest(order_id=str(order_id), customer_id=customer_id)
         try:
-            reply: pb.GetTimelineReply = await self._stub.GetTimeline(request, timeout=self._deadline_s)
+            reply: pb.GetTimelineReply = await self._stub.GetTimeline(
+                request, timeout=self._deadline_s, wait_for_ready=True
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
@@ -74,7 +81,7 @@ def create_channel(target: str) -> grpc.aio.Channel:
 
 
 def _away(error: grpc.aio.AioRpcError) -> InfrastructureError:
-    kind = OrdersAwayError if error.code() is grpc.StatusCode.UNAVAILABLE else InfrastructureError
+    kind = OrdersAwayError if error.code() in _AWAY else InfrastructureError
     return kind(f"the orders service does not answer: {error.code().name} {error.details()}")
 
 
