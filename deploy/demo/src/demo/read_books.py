@@ -31,7 +31,7 @@ async def read_books(settings: BooksSettings, journal_dir: Path, journals: Seque
         async with asyncio.timeout(DEADLINE_S), database.connect(settings.database_url.get_secret_value()) as db:
             journals = journals or journals_of(journal_dir, await db.stack())
             orders, stock = await db.read_books()
-            ledger = await _read_ledger(settings.payment_provider_url)
+            ledger = await read_ledger(settings.payment_provider_url)
             log = await _read_log(settings)
     except TimeoutError as error:
         raise InfrastructureError(f"the books could not be read in {DEADLINE_S} s") from error
@@ -97,7 +97,7 @@ class _LedgerLine(msgspec.Struct, gc=False):
     currency: str
 
 
-async def _read_ledger(provider_url: str) -> LedgerBook:
+async def read_ledger(provider_url: str) -> LedgerBook:
     book = LedgerBook()
     decode_line = msgspec.json.Decoder(_LedgerLine).decode
     timeout = aiohttp.ClientTimeout(connect=5, sock_read=10)

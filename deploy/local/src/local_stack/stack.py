@@ -1,4 +1,4 @@
-"""The stack: which processes, in which order, with which environment. `_services` is the one table of them.
+"""The stack: which processes, in which order, with which environment. `services` is the one table of them.
 
 A server whose address is in the environment (KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL, REDIS_URL) is used, not started.
 """
@@ -58,23 +58,23 @@ async def running_stack(
     """
     with record.claimed(run_dir) as run_dir:
         stack_file = run_dir / "stack.env"
-        _wipe(run_dir)
+        wipe(run_dir)
         keys.ensure_keys(run_dir)
         ports = free_ports()
         outside = {**os.environ, **(extra_env or {})}
         stages, server_env = _servers(run_dir, ports, outside)
-        client_env = server_env | _client_env(run_dir, ports, orders)
-        with closing(listen(int(client_env["GATEWAY_URL"].rpartition(":")[2]))) as door:
-            stages += _services(run_dir, ports, {**outside, **client_env}, catalog, [door.fileno()] * gateways)
+        env = server_env | client_env(run_dir, ports, orders)
+        with closing(listen(int(env["GATEWAY_URL"].rpartition(":")[2]))) as door:
+            stages += services(run_dir, ports, {**outside, **env}, catalog, [door.fileno()] * gateways)
             async with supervised(run_dir, stages) as supervisor:
-                record.write_atomically(stack_file, "".join(f"{key}={value}\n" for key, value in client_env.items()))
+                record.write_atomically(stack_file, "".join(f"{key}={value}\n" for key, value in env.items()))
                 try:
-                    yield Stack(client_env, supervisor)
+                    yield Stack(env, supervisor)
                 finally:
                     stack_file.unlink(missing_ok=True)
 
 
-def _services(run_dir: Path, ports: Iterator[int], env: Env, catalog: Path | None, doors: list[int]) -> Stages:
+def services(run_dir: Path, ports: Iterator[int], env: Env, catalog: Path | None, doors: list[int]) -> Stages:
     """The table. One `door` (an inherited listening socket) for each gateway; all are the same socket."""
     orders_target, provider_url = env["ORDERS_GRPC_TARGET"], env["PAYMENT_PROVIDER_URL"]
     orders = orders_target.removeprefix(_ADDRESSES).split(",")
@@ -164,7 +164,8 @@ def _servers(run_dir: Path, ports: Iterator[int], outside: Mapping[str, str]) ->
     }
 
 
-def _client_env(run_dir: Path, ports: Iterator[int], orders: int) -> Env:
+def client_env(run_dir: Path, ports: Iterator[int], orders: int) -> Env:
+    """Where clients find our services, on ports of their own, and the key that signs their tokens."""
     return {
         "GATEWAY_URL": f"http://{HOST}:{next(ports)}",
         "PAYMENT_PROVIDER_URL": f"http://{HOST}:{next(ports)}",
@@ -176,7 +177,7 @@ def _client_env(run_dir: Path, ports: Iterator[int], orders: int) -> Env:
     }
 
 
-def _wipe(run_dir: Path) -> None:
+def wipe(run_dir: Path) -> None:
     """Forget the run before: the broker has, so nobody else may remember."""
     shutil.rmtree(run_dir / "provider", ignore_errors=True)
     (run_dir / "provider").mkdir()

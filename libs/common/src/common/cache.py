@@ -24,10 +24,10 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from common.errors import InfrastructureError
-from common.redis_client import RedisClient
+from common.redis_client import NO_ANSWER, RedisClient
 
 LEASE_MS = 3_000
 MARKER_MS = 30_000  # longer than any transaction may take
@@ -138,7 +138,7 @@ class RedisCache:
                 return await client.evalsha(script.sha, len(keys), *keys, *arguments)
             except NoScriptError:  # a new or restarted node; EVAL also loads it there
                 return await client.eval(script.source, len(keys), *keys, *arguments)
-        except (RedisError, OSError) as error:
+        except NO_ANSWER as error:
             raise InfrastructureError(f"Redis does not answer: {error!r}") from error
 
 

@@ -2,6 +2,7 @@
 
 Rule: signature, issuer, audience, expiry, not-before and subject are all required; the algorithm is ours to choose,
 never the token's. The subject is the customer. Source: RFC 7519, RFC 8725 (best current practice), RFC 6750.
+The clocks of issuer and gateway may be 60 s apart: RFC 7519 allows such a leeway, and a fresh token is good everywhere.
 Limits: a token that is withdrawn stays good until it expires, so let them expire soon.
 """
 
@@ -22,6 +23,7 @@ READ = "orders:read"
 WRITE = "orders:write"
 
 _CUSTOMER = re.compile(r"[\x21-\x7e]{1,200}\Z")
+_CLOCKS_APART_S = 60
 _REQUIRED = ["iss", "aud", "exp", "nbf", "sub"]
 
 
@@ -78,6 +80,7 @@ class Authenticator:
                 algorithms=["EdDSA"],
                 issuer=self._issuer,
                 audience=self._audience,
+                leeway=_CLOCKS_APART_S,
                 options={"require": _REQUIRED},
             )
         except jwt.PyJWTError as error:

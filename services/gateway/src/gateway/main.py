@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from redis.exceptions import RedisError
 from starlette.types import ASGIApp
 
 from common.cache import RedisCache
@@ -19,7 +18,7 @@ from common.kafka.publisher import Publisher
 from common.kafka.reader import TopicReader
 from common.lifecycle import load_settings, run, spare_the_garbage_collector
 from common.memory import soft_limit
-from common.redis_client import create_redis
+from common.redis_client import NO_ANSWER, create_redis
 from common.resilience.circuit_breaker import CircuitBreaker
 from common.resilience.retry import Retry
 from common.resilience.through import through
@@ -149,7 +148,7 @@ async def build(settings: GatewaySettings, stop: asyncio.Event) -> AsyncGenerato
 def _redis_breaker(name: str) -> CircuitBreaker:
     """Opens within a second, and for less than half: a call that waits for Redis keeps a whole batch or all who read an
     order waiting, the way around it is good, and of a cluster only one node may be away."""
-    failures = (InfrastructureError, RedisError, OSError)
+    failures = (InfrastructureError, *NO_ANSWER)
     return CircuitBreaker(name, timeout_s=2, failures=failures, rest_s=1, window_s=1, at_least=1, share=0.1)
 
 

@@ -32,11 +32,15 @@ class GroupProgress:
             ends: dict[Any, int] = await consumer.end_offsets(partitions)
             return {partition.partition: end for partition, end in ends.items()}
 
+    async def committed(self) -> Mapping[int, int]:
+        """Of each partition the offset that the group would read next."""
+        async with self._asking() as (consumer, partitions):
+            return {p.partition: await consumer.committed(p) or 0 for p in partitions}
+
     async def is_beyond(self, ends: Mapping[int, int]) -> bool:
         """Whether the group has committed everything before these offsets."""
-        async with self._asking() as (consumer, partitions):
-            committed = {p.partition: await consumer.committed(p) or 0 for p in partitions}
-            return all(committed[partition] >= end for partition, end in ends.items())
+        committed = await self.committed()
+        return all(committed[partition] >= end for partition, end in ends.items())
 
     @asynccontextmanager
     async def _asking(self) -> AsyncGenerator[tuple[Any, list[Any]]]:

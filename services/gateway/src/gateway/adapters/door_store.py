@@ -18,19 +18,18 @@ from hashlib import blake2b
 
 import msgspec
 from redis.asyncio import RedisCluster
-from redis.exceptions import RedisError
 
 from common.contracts.keys import accepted_key
 from common.errors import InfrastructureError
 from common.kafka.publisher import Outcome
-from common.redis_client import RedisClient, hash_tag
+from common.redis_client import NO_ANSWER, RedisClient, hash_tag
 from common.resilience.through import Breaker, NoBreaker
 from common.resilience.token_bucket import TAKE_LUA, Limit, LocalBuckets
 from common.telemetry import metrics
 from gateway.adapters.markers import LIFETIME, MarkerValue
 from gateway.idempotency import ACCEPTED_KEPT, CLAIM_STANDS, Admission, Call, Verdict
 
-AWAY = (RedisError, OSError, InfrastructureError)
+AWAY = (*NO_ANSWER, InfrastructureError)
 NO_BREAKER = NoBreaker()
 
 _VERDICTS = (Verdict.NEW, Verdict.LIMITED, Verdict.IN_FLIGHT, Verdict.UNKNOWN, Verdict.REPLAYED, Verdict.CONFLICT)

@@ -12,11 +12,10 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from redis.exceptions import RedisError
 
 from common.contracts.keys import accepted_key
 from common.errors import InfrastructureError
-from common.redis_client import HASH_TAGS, RedisClient, hash_tag
+from common.redis_client import HASH_TAGS, NO_ANSWER, RedisClient, hash_tag
 from gateway.idempotency import Marker
 from gateway.lookup import Remembered
 
@@ -39,7 +38,7 @@ class RedisMarkers:
         keys = [accepted_key(order_id, customer_id), _epoch_key(hash_tag(customer_id))]
         try:
             values: list[Any] = await self._redis.mget(keys)
-        except (RedisError, OSError) as error:
+        except NO_ANSWER as error:
             raise InfrastructureError(f"Redis does not answer: {error}") from error
         marker, epoch = values
         return Remembered(_marker(order_id, customer_id, marker), epoch.decode() if epoch else None)
@@ -53,7 +52,7 @@ class RedisMarkers:
                 for key in keys:
                     pipeline.get(key)
                 answers: list[Any] = await pipeline.execute()
-        except (RedisError, OSError) as error:
+        except NO_ANSWER as error:
             raise InfrastructureError(f"Redis does not answer: {error}") from error
         return {found.decode() for found in answers[len(keys) :] if found}
 
