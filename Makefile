@@ -10,7 +10,7 @@ ON_KAFKA := tests/integration/core tests/contract/test_gateway_process.py tests/
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-kafka test-compose prove footprint check-readme env-example openapi fuzz bench bench-accept bench-read proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-kafka test-compose failpoints prove footprint check-readme env-example openapi fuzz bench bench-accept bench-read proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ test-kafka: .venv/.dev ## What talks to a broker, on Apache Kafka in containers;
 
 test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all KILLED="gateway …"
 	@ORDERS=$(ORDERS) KILLED="$(KILLED)" .venv/bin/pytest $(or $(TESTS),tests/compose)
+
+failpoints: .venv/.dev ## kill -9 at each failpoint (ONLY=order_writer.after_database_commit,…): nothing lost, nothing doubled
+	@FAILPOINTS=$(or $(ONLY),all) .venv/bin/pytest tests/failure/failpoints
 
 prove: .venv/.dev ## Break it on purpose, then account for every order: SEED=… TIER=quick|full STACK=… ORDERS=… FAULTS=… ONLY=kill,cut:payments>provider OUT=… FAILING=1
 	@$(PY) -m tests.prove --stack $(STACK) $(if $(TIER),--tier $(TIER)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out file,$(origin ORDERS)),--orders $(ORDERS)) \
