@@ -2,7 +2,8 @@
 
 The adapters' methods are wrapped, then the process runs as it always does. A failpoint is armed by a file of its name
 in FAILPOINTS_DIR; whoever reaches it first renames the file to NAME.reached and ends by SIGKILL: nothing is flushed,
-closed or handed back. With DEAD_AFTER_MS a group gives the partitions of a dead member away that soon, not after 6 s.
+closed or handed back. If the file says SIGSTOP, it stands still there until somebody lets it go on.
+With DEAD_AFTER_MS a group gives the partitions of a dead member away that soon, not after 6 s.
 """
 
 # pyright: reportMissingTypeStubs=false
@@ -26,7 +27,7 @@ from aiokafka import AIOKafkaConsumer
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from tests.failure.failpoints.table import DATABASE_COMMIT, FAILPOINTS, Failpoint
+from tests.failure.failpoints.table import DATABASE_COMMIT, FAILPOINTS, Failpoint, reached_file
 
 Method = Callable[..., Any]
 
@@ -73,39 +74,36 @@ class Trap:
         def wrapped(dialect: Any, connection: Any) -> None:
             wrote = connection.info.pop("wrote", False)
             for point in before if wrote else ():
-                if self._reached(point):
-                    die()
+                _strike(self._reached(point))
             method(dialect, connection)
             for point in after if wrote else ():
-                if self._reached(point):
-                    die()
+                _strike(self._reached(point))
 
         return wrapped
 
     async def _pass(self, point: Failpoint) -> None:
-        if self._reached(point):
+        if wanted := self._reached(point):
             await asyncio.sleep(point.linger_s)
-            die()
+            _strike(wanted)
 
-    def _reached(self, point: Failpoint) -> bool:
+    def _reached(self, point: Failpoint) -> signal.Signals | None:
+        """The signal that is wanted here and now."""
         armed = self._folder / point.name
         if not armed.exists():
-            return False
+            return None
         self._hits[point.name] += 1
-        if self._hits[point.name] != point.hit:
-            return False
+        if self._hits[point.name] < point.hit:
+            return None
         with suppress(FileNotFoundError):  # another process of this name was first
             armed.rename(reached_file(armed))
-            return True
-        return False
+            del self._hits[point.name]
+            return signal.Signals[reached_file(armed).read_text() or "SIGKILL"]
+        return None
 
 
-def reached_file(armed: Path) -> Path:
-    return armed.with_name(f"{armed.name}.reached")
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _strike(wanted: signal.Signals | None) -> None:
+    if wanted is not None:
+        os.kill(os.getpid(), wanted)
 
 
 def _split(points: list[Failpoint]) -> tuple[list[Failpoint], list[Failpoint]]:

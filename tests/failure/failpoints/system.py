@@ -31,8 +31,7 @@ from local_stack.process import Process, Spec
 from local_stack.readiness import http_ready
 from local_stack.servers import Addresses, embedded_servers
 from local_stack.stack import WORKERS
-from tests.failure.failpoints.launch import reached_file
-from tests.failure.failpoints.table import Failpoint
+from tests.failure.failpoints.table import Failpoint, reached_file
 from workers.catalog import import_catalog
 from workers.migrate import migrate
 

@@ -7,6 +7,7 @@ was given too early, the first of two batches.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 # The adapters' methods, as `launch` finds them.
@@ -41,6 +42,11 @@ class Failpoint:
     @property
     def process(self) -> str:
         return self.name.partition(".")[0]
+
+
+def reached_file(armed: Path) -> Path:
+    """What the file that arms a failpoint is called once somebody has reached it."""
+    return armed.with_name(f"{armed.name}.reached")
 
 
 FAILPOINTS = (
