@@ -67,8 +67,9 @@ test-compose: .venv/.dev ## The compose stack under faults and slow clients, wit
 failpoints: .venv/.dev ## kill -9 at each failpoint (ONLY=order_writer.after_database_commit,…): nothing lost, nothing doubled
 	@FAILPOINTS=$(or $(ONLY),all) .venv/bin/pytest tests/failure/failpoints
 
-prove: .venv/.dev ## Break it on purpose, then account for every order: SEED=… TIER=quick|full STACK=… ORDERS=… FAULTS=… ONLY=kill,cut:payments>provider OUT=… FAILING=1
-	@$(PY) -m tests.prove --stack $(STACK) $(if $(TIER),--tier $(TIER)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out file,$(origin ORDERS)),--orders $(ORDERS)) \
+prove: .venv/.dev ## Break it on purpose, then account for every order: SABOTAGE=name|all SEED=… TIER=quick|full STACK=… ORDERS=… FAULTS=… ONLY=kill,cut:payments>provider OUT=… FAILING=1
+	@$(if $(SABOTAGE),exec $(PY) -m tests.prove.sabotage $(SABOTAGE) $(if $(WITHOUT),--without);) \
+		$(PY) -m tests.prove --stack $(STACK) $(if $(TIER),--tier $(TIER)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out file,$(origin ORDERS)),--orders $(ORDERS)) \
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(ONLY),--only-faults '$(ONLY)') $(if $(OUT),--out $(OUT)) $(if $(FAILING),--failing-seeds)
 
 footprint: .venv/.dev ## What the compose stack takes, at rest and under ORDERS=5000, against deploy/compose/budget.toml
