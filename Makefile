@@ -10,7 +10,7 @@ ON_KAFKA := tests/integration/core tests/contract/test_gateway_process.py tests/
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-kafka rolling test-compose prove footprint check-readme env-example openapi fuzz bench bench-accept bench-read soak proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-kafka rolling test-compose failpoints prove footprint check-readme env-example openapi fuzz bench bench-accept bench-read soak proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,8 +67,12 @@ rolling: .venv/.dev ## Restart every process in turn at 300 requests/s; no clien
 test-compose: .venv/.dev ## The compose stack under faults and slow clients, with Docker: ORDERS=5000|all KILLED="gateway …"
 	@ORDERS=$(ORDERS) KILLED="$(KILLED)" .venv/bin/pytest $(or $(TESTS),tests/compose)
 
-prove: .venv/.dev ## Break it on purpose, then account for every order: SEED=… TIER=quick|full STACK=… ORDERS=… FAULTS=… ONLY=kill,cut:payments>provider OUT=… FAILING=1
-	@$(PY) -m tests.prove --stack $(STACK) $(if $(TIER),--tier $(TIER)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out file,$(origin ORDERS)),--orders $(ORDERS)) \
+failpoints: .venv/.dev ## kill -9 at each failpoint (ONLY=order_writer.after_database_commit,…): nothing lost, nothing doubled
+	@FAILPOINTS=$(or $(ONLY),all) .venv/bin/pytest tests/failure/failpoints
+
+prove: .venv/.dev ## Break it on purpose, then account for every order: SABOTAGE=name|all SEED=… TIER=quick|full STACK=… ORDERS=… FAULTS=… ONLY=kill,cut:payments>provider OUT=… FAILING=1
+	@$(if $(SABOTAGE),exec $(PY) -m tests.prove.sabotage $(SABOTAGE) $(if $(WITHOUT),--without);) \
+		$(PY) -m tests.prove --stack $(STACK) $(if $(TIER),--tier $(TIER)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out file,$(origin ORDERS)),--orders $(ORDERS)) \
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(ONLY),--only-faults '$(ONLY)') $(if $(OUT),--out $(OUT)) $(if $(FAILING),--failing-seeds)
 
 footprint: .venv/.dev ## What the compose stack takes, at rest and under ORDERS=5000, against deploy/compose/budget.toml

@@ -27,7 +27,7 @@ from tests.prove.failing_seeds import KeptRun, keep, kept_runs
 from tests.prove.load import plan, write_stock
 from tests.prove.report import Head, write_report
 from tests.prove.run import prove
-from tests.prove.schedule import only, schedule
+from tests.prove.schedule import Menu, only, schedule
 from tests.prove.stack import Stack
 
 CANNOT_RUN = (InfrastructureError, AlreadyRunningError, StackFailedError, NoWheelError)
@@ -44,6 +44,7 @@ class Tier:
 
 TIERS = {"quick": Tier(1_000, 30, 9.0, 5.0), "full": Tier(10_000, 200, 20.0, 10.0)}
 MENUS = {"embedded": embedded.MENU, "compose": compose.MENU}
+ON_DEMAND: dict[str, Menu] = {"embedded": embedded.ON_DEMAND, "compose": {}}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     codes: list[int] = []
     for run in runs:
         try:
-            codes.append(asyncio.run(_prove(run, Path(options.out) if options.out else None)))
+            out = Path(options.out) if options.out else None
+            codes.append(asyncio.run(_prove(run, out, until_broken=options.until_broken)))
         except CANNOT_RUN as error:
             print(f"prove: could not run: {error}", file=sys.stderr)
             return 2
@@ -66,17 +68,27 @@ def main(arguments: Sequence[str]) -> int:
     return max(codes, default=0)
 
 
-async def _prove(run: KeptRun, out: Path | None) -> int:
+async def _prove(run: KeptRun, out: Path | None, *, until_broken: bool) -> int:
     cancel_on_signal()
     tier = TIERS[run.tier]
     load_s = run.orders / tier.orders_per_s
     plans = plan(run.seed, run.orders, load_s)
     menu = MENUS[run.stack]
-    faults = schedule(run.seed, only(menu, run.only) if run.only else menu, faults=run.faults, load_s=load_s)
+    if run.only:
+        menu = only({**menu, **ON_DEMAND[run.stack]}, run.only)
+    faults = schedule(run.seed, menu, faults=run.faults, load_s=load_s)
     print(f"{run}: {load_s:.0f} s of load", flush=True)
     run_dir = Path(os.environ.get("HEADRACE_RUN_DIR", ".run")) / "prove"
     async with _stack(run, run_dir) as stack:
-        proof = await prove(stack, plans, faults, out=run_dir, check_every_s=tier.check_every_s, say=_say)
+        proof = await prove(
+            stack,
+            plans,
+            faults,
+            out=run_dir,
+            check_every_s=tier.check_every_s,
+            say=_say,
+            until_broken=until_broken,
+        )
     print(write_report(proof, plans, out or run_dir, Head.now(run.seed, run.stack, run.tier)))
     for guarantee, sentences in proof.broken.items():
         more = f" (and {len(sentences) - EXAMPLES} more)" if len(sentences) > EXAMPLES else ""
@@ -117,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=int, help="30 (quick) or 200 (full) without it")
     parser.add_argument("--only-faults", default="", metavar="KIND[:TARGET],…", help="draw no others")
     parser.add_argument("--out", help="where the report goes; .run/prove without it")
+    parser.add_argument("--until-broken", action="store_true", help="end as soon as a guarantee is seen broken")
     parser.add_argument("--failing-seeds", action="store_true", help="run again what has failed before")
     parser.add_argument("--failing-seeds-file", type=Path, default=Path("tests/prove/failing_seeds.txt"))
     return parser

@@ -6,6 +6,8 @@ and our services start by way of skewed_clock.py. The broker is frozen and cut, 
 
 import asyncio
 import os
+import shutil
+import signal
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
@@ -25,10 +27,11 @@ import psutil
 
 from local_stack import keys, record, servers
 from local_stack.network import HOST, free_ports, listen
-from local_stack.process import Spec, State
+from local_stack.process import Process, Spec, State
 from local_stack.stack import WORKERS, client_env, services, wipe
 from local_stack.supervisor import Supervisor, supervised
 from tests.eventually import eventually
+from tests.failure.failpoints.table import FAILPOINTS, Failpoint, reached_file
 from tests.prove.provider import switched
 from tests.prove.proxy import Proxy, Trouble
 from tests.prove.schedule import Fault, Kind, Menu
@@ -72,6 +75,8 @@ MENU: Menu = {
     Kind.LOSE_REPLIES: ("payment_provider",),
     Kind.CLOCK: SERVICES,
 }
+FAILPOINT = {point.name: point for point in FAILPOINTS}
+ON_DEMAND: Menu = {Kind.DIE: tuple(FAILPOINT), Kind.STALL: tuple(FAILPOINT)}  # only when they are asked for
 COMES_BACK_S = 60
 
 
@@ -79,9 +84,14 @@ class Embedded:
     menu: Menu = MENU
 
     def __init__(
-        self, supervisor: Supervisor, proxies: Mapping[str, Proxy], where: Addresses, clocks: Mapping[str, Path]
+        self,
+        supervisor: Supervisor,
+        proxies: Mapping[str, Proxy],
+        where: Addresses,
+        clocks: Mapping[str, Path],
+        failpoints: Path,
     ) -> None:
-        self.where = where
+        self.where, self._failpoints = where, failpoints
         self._supervisor, self._proxies, self._clocks = supervisor, proxies, clocks
 
     def turn(self, fault: Fault) -> AbstractAsyncContextManager[Any]:
@@ -91,6 +101,10 @@ class Embedded:
         match fault.kind:
             case Kind.KILL | Kind.EMPTY:
                 await self._kill(fault.target)
+            case Kind.DIE:
+                await self._die(FAILPOINT[fault.target])
+            case Kind.STALL:
+                await self._stall(FAILPOINT[fault.target], fault.duration)
             case Kind.FREEZE:
                 with _frozen(self._family(fault.target)):
                     await asyncio.sleep(fault.duration)
@@ -112,6 +126,39 @@ class Embedded:
         if (pid := process.pid) is not None:
             os.kill(pid, 9)
         await eventually(lambda: process.pid not in (None, pid) and process.state is State.RUNNING, within=COMES_BACK_S)
+
+    async def _die(self, point: Failpoint) -> None:
+        """Of several processes of that kind the first to come by."""
+        processes = self._passers(point)
+        pids = [p.pid for p in processes]
+
+        def one_is_new() -> bool:
+            return [p.pid for p in processes] != pids and all(p.state is State.RUNNING for p in processes)
+
+        with self._armed(point):
+            await eventually(one_is_new, within=COMES_BACK_S)
+
+    async def _stall(self, point: Failpoint, duration: float) -> None:
+        with self._armed(point, "SIGSTOP") as reached:
+            await eventually(reached.exists, within=COMES_BACK_S)
+            await asyncio.sleep(duration)
+            for process in self._passers(point):
+                if process.pid is not None:
+                    os.kill(process.pid, signal.SIGCONT)
+
+    @contextmanager
+    def _armed(self, point: Failpoint, wanted: str = "") -> Generator[Path]:
+        """Yields the file that will be there once it is reached."""
+        armed = self._failpoints / point.name
+        reached_file(armed).unlink(missing_ok=True)
+        record.write_atomically(armed, wanted)
+        try:
+            yield reached_file(armed)
+        finally:
+            armed.unlink(missing_ok=True)
+
+    def _passers(self, point: Failpoint) -> list[Process]:
+        return [p for name, p in self._supervisor.processes.items() if name.partition("-")[0] == point.process]
 
     async def _trouble(self, fault: Fault) -> None:
         client, _, server = fault.target.partition(">")
@@ -143,7 +190,11 @@ async def embedded_stack(run_dir: Path, catalog: Path) -> AsyncGenerator[Embedde
             "orders": _port(env["ORDERS_GRPC_TARGET"]),
             "gateways": _port(env["GATEWAY_URL"]),
         }
+        failpoints = run_dir / "failpoints"
+        shutil.rmtree(failpoints, ignore_errors=True)  # nothing may be armed from before
+        failpoints.mkdir()
         env |= {
+            "FAILPOINTS_DIR": str(failpoints),
             "KAFKA_BOOTSTRAP_SERVERS": f"{HOST}:{port_of['kafka']}",
             "KAFKA_ENABLE_IDEMPOTENCE": "false",
             "KAFKA_FETCH_MAX_WAIT_MS": "50",
@@ -171,18 +222,19 @@ async def embedded_stack(run_dir: Path, catalog: Path) -> AsyncGenerator[Embedde
             ]
             supervisor = await stack.enter_async_context(supervised(run_dir, stages))
             where = Addresses.of(env | {"GATEWAY_URL": f"http://{HOST}:{proxies['customers>gateways'].port}"})
-            yield Embedded(supervisor, proxies, where, clocks)
+            yield Embedded(supervisor, proxies, where, clocks, failpoints)
 
 
 def _composed(spec: Spec, proxies: Mapping[str, Proxy], clocks: Mapping[str, Path]) -> Spec:
-    """The same process, with its neighbours behind proxies and a clock that we set."""
+    """The same process, with its neighbours behind proxies, a clock that we set, and its failpoints."""
     if spec.name not in clocks:
         return spec
     python, dash_m, *command = spec.argv
     env = {**spec.env, "PROVE_CLOCK_FILE": str(clocks[spec.name])}
     for server in SERVERS_OF[spec.name]:
         env |= ADDRESS_OF[server](proxies[f"{spec.name}>{server}"].port)
-    return replace(spec, argv=[python, dash_m, "tests.prove.skewed_clock", *command], env=env)
+    launchers = ["tests.prove.skewed_clock", "tests.failure.failpoints.launch"]
+    return replace(spec, argv=[python, dash_m, *launchers, *command], env=env)
 
 
 def _clock(run_dir: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 # pyright: reportUnknownMemberType=false
 # (matplotlib's stubs leave parts open)
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def _legend(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
 
 
 def _lane(struck: Struck) -> str:
-    return struck.fault.target.partition(">")[0]
+    return re.split("[>.]", struck.fault.target)[0]
 
 
 def _place(lane: str) -> tuple[int, str]:

@@ -75,8 +75,12 @@ async def prove(
     out: Path,
     check_every_s: float,
     say: Say,
+    until_broken: bool = False,
 ) -> Proof:
-    """Raises InfrastructureError when the books cannot be read even after healing."""
+    """With `until_broken` nobody is waited for once a guarantee is broken, and what is about the end is not judged.
+
+    Raises InfrastructureError when the books cannot be read even after healing.
+    """
     started = time.monotonic()
     ends: list[tuple[float, str, str]] = []
 
@@ -91,7 +95,7 @@ async def prove(
             new_session(stack.where.gateway_url) as session,
         ):
             tail.on_entry = note_end
-            run = _Run(stack, calls, gatherer, say, check_every_s)
+            run = _Run(stack, calls, gatherer, say, check_every_s, until_broken=until_broken)
             customers = Customers(session, stack.where.tokens(), calls)
             async with asyncio.TaskGroup() as tasks:
                 ordering = tasks.create_task(customers.order_all(plans))
@@ -105,18 +109,25 @@ async def prove(
                 looking.cancel()
                 ordering.cancel()
             evidence = await gatherer.gather_all()
+            evidence.final = not run.seen_enough
             evidence.not_final, evidence.not_ready = not_final, await stack.not_ready()
     verdicts = judge(evidence)
     return Proof(evidence, verdicts, run.looks, run.struck, ends, healed_at, final_after_s, time.monotonic() - started)
 
 
 class _Run:
-    def __init__(self, stack: Stack, calls: CallLog, gatherer: Gatherer, say: Say, check_every_s: float) -> None:
+    def __init__(
+        self, stack: Stack, calls: CallLog, gatherer: Gatherer, say: Say, check_every_s: float, *, until_broken: bool
+    ) -> None:
         self._stack, self._calls, self._gatherer, self._say = stack, calls, gatherer, say
-        self._check_every_s = check_every_s
+        self._check_every_s, self._until_broken = check_every_s, until_broken
         self._told: set[str] = set()  # of which broken guarantee we have spoken
         self.looks: list[Look] = []
         self.struck: list[Struck] = []
+
+    @property
+    def seen_enough(self) -> bool:
+        return self._until_broken and bool(self._told)
 
     async def strike_all(self, faults: Sequence[Fault]) -> None:
         """Every fault at its moment; returns when the last one is over."""
@@ -158,7 +169,7 @@ class _Run:
         took until all were."""
         rest: dict[str, str] = {}
         final_after_s: float | None = None
-        while self._calls.now() < healed_at + HEALS_WITHIN_S:
+        while self._calls.now() < healed_at + HEALS_WITHIN_S and not self.seen_enough:
             accepted = {e.call.order_id for e in self._calls.exchanges if e.accepted}
             with suppress(InfrastructureError):
                 rest = await self._gatherer.not_final(sorted(accepted))

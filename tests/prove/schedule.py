@@ -24,6 +24,8 @@ class Kind(StrEnum):
     FAIL = "fail"  # the provider answers 503, mostly
     LOSE_REPLIES = "lose-replies"  # the provider does the work and does not say so
     CLOCK = "clock"  # the clock of a process jumps, and later back
+    DIE = "die"  # killed at a failpoint (tests/failure/failpoints/table.py); it is started again
+    STALL = "stall"  # it stands still at a failpoint, and then goes on as if nothing had happened
 
 
 LASTS_S: Mapping[Kind, tuple[float, float]] = {
@@ -37,6 +39,8 @@ LASTS_S: Mapping[Kind, tuple[float, float]] = {
     Kind.FAIL: (2.0, 8.0),
     Kind.LOSE_REPLIES: (3.0, 8.0),
     Kind.CLOCK: (4.0, 12.0),
+    Kind.DIE: (0.0, 0.0),
+    Kind.STALL: (1.0, 4.0),
 }
 AMOUNT: Mapping[Kind, tuple[float, float]] = {
     Kind.SLOW: (0.05, 0.4),  # seconds, on each chunk of each direction
@@ -47,6 +51,7 @@ AMOUNT: Mapping[Kind, tuple[float, float]] = {
 DECK = (  # what strikes our own processes and links comes up more often than a bad day at the provider's
     *(Kind.KILL, Kind.KILL, Kind.KILL, Kind.FREEZE, Kind.FREEZE, Kind.CUT, Kind.CUT, Kind.RESET, Kind.RESET),
     *(Kind.SLOW, Kind.EMPTY, Kind.CLOCK, Kind.HANG, Kind.FAIL, Kind.LOSE_REPLIES),
+    *(Kind.DIE, Kind.STALL),  # only when they are asked for: `only`
 )
 FIRST_AT_S = 2.0
 
