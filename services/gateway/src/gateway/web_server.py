@@ -29,7 +29,15 @@ _CLOSE = (b"connection", b"close")
 
 
 class WebServer(uvicorn.Server):
-    def __init__(self, app: ASGIApp, *, host: str, port: int, drain_s: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        drain_s: float,
+        http: type[asyncio.Protocol] = OneWriteProtocol,
+    ) -> None:
         self._drain_s = drain_s
         super().__init__(
             uvicorn.Config(
@@ -37,7 +45,7 @@ class WebServer(uvicorn.Server):
                 interface="asgi3",
                 host=host,
                 port=port,
-                http=OneWriteProtocol,
+                http=http,
                 ws="none",
                 lifespan="off",
                 log_config=None,
