@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,11 +31,13 @@ def post(body: bytes = BODY, *headers: str, path: str = "/v1/orders", version: s
 
 @dataclass
 class World:
-    """A server whose app answers 202 with the body that it got, once `gate` is open. `full`: it sheds."""
+    """A server whose app answers 202 with the body that it got, once `gate` is open. `full`: it sheds. `room`: for how
+    many more that come in one turn of the event loop."""
 
     reader: StreamReader
     writer: StreamWriter
     full: bool = True
+    room: int = 1_000
     seen: list[str] = field(default_factory=list[str])
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,7 +74,7 @@ async def serving() -> AsyncGenerator[World]:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await worlds[0].app(scope, receive, send)
 
-    shedding = Shedding(full=lambda: worlds[0].full, lag_s=lambda: 0, max_lag_s=60)
+    shedding = Shedding(full=lambda more: worlds[0].full or more >= worlds[0].room, lag_s=lambda: 0, max_lag_s=60)
     protocol = protocol_that_sheds(shedding)
     config = uvicorn.Config(Shed(app, shedding), http=protocol, ws="none", lifespan="off", log_config=None)
     config.load()
@@ -191,3 +194,21 @@ async def test_without_shedding_every_request_reaches_the_app(world: World) -> N
     answers = [await world.answer() for _ in range(3)]
 
     assert [(status, body) for status, _, body in answers] == [(202, b"a"), (200, b""), (202, b"b")]
+
+
+async def test_of_many_that_come_at_once_only_as_many_are_let_in_as_there_is_room_for(world: World) -> None:
+    world.full, world.room = False, 3
+    port = world.writer.get_extra_info("peername")[1]
+    others = [World(*(await asyncio.open_connection(HOST, port))) for _ in range(8)]
+    for other in others:  # the server reads from each of them
+        other.writer.write(GET)
+        assert await other.status() == 200
+
+    for other in others:  # all are in the sockets before the server looks again
+        other.writer.write(post())
+    answers = [await other.status() for other in others]
+
+    for other in others:
+        other.writer.close()
+    assert Counter(answers) == {202: 3, 503: 5}
+    assert world.seen.count("POST /v1/orders") == 3

@@ -29,12 +29,15 @@ def protocol_that_sheds(shedding: Shedding) -> type[asyncio.Protocol]:
         _refused = False  # the request whose body is on its way
 
         def on_headers_complete(self) -> None:
-            if self._plain() and (reason := shedding.reason()) is not None:
+            plain = self._plain()
+            if plain and (reason := shedding.reason()) is not None:
                 self._refused = True
                 count(reason)
                 self._refuse(reason)
-            else:
-                super().on_headers_complete()
+                return
+            if plain:
+                shedding.let_in()
+            super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
             if not self._refused:

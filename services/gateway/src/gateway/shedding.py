@@ -11,6 +11,7 @@ Source: "Using load shedding to avoid overload", Amazon Builders' Library; "Hand
 Engineering, chapter 21.
 """
 
+import asyncio
 import random
 from collections.abc import Callable
 from enum import StrEnum
@@ -36,16 +37,27 @@ RETRY_AFTER_S = {Reason.FULL: range(1, 4), Reason.LAG: range(10, 31)}  # waiting
 
 
 class Shedding:
-    """`full()`: as much waits as may. `lag_s()`: the age of the oldest accepted order that is not written."""
+    """`full(more)`: with so many more, as much waits as may. `lag_s()`: the age of the oldest order not written."""
 
-    def __init__(self, *, full: Callable[[], bool], lag_s: Callable[[], float], max_lag_s: float) -> None:
+    def __init__(self, *, full: Callable[[int], bool], lag_s: Callable[[], float], max_lag_s: float) -> None:
         self._full, self._lag_s, self._max_lag_s = full, lag_s, max_lag_s
+        self._on_their_way = 0
 
     def reason(self) -> Reason | None:
         """Why the next call that writes must be refused; None while it need not."""
-        if self._full():
+        if self._full(self._on_their_way):
             return Reason.FULL
         return Reason.LAG if self._lag_s() > self._max_lag_s else None
+
+    def let_in(self) -> None:
+        """A call is on its way to the app. Until that sees it, in the next turn of the event loop, it is counted here:
+        under overload many come in one turn, and all but a few would be refused by the app, at three times the cost."""
+        if not self._on_their_way:
+            asyncio.get_running_loop().call_soon(self._arrived)
+        self._on_their_way += 1
+
+    def _arrived(self) -> None:
+        self._on_their_way = 0
 
 
 def count(reason: Reason) -> None:
