@@ -35,7 +35,7 @@ class GatewaySettings(BaseSettings):
         512, ge=1, description="orders that may wait for their ack; while there are so many, new ones are refused"
     )
     shed_lag_s: float = Field(
-        300,
+        60,
         gt=0,
         description="seconds; while an order accepted longer ago is not in Postgres yet, new ones are refused",
     )
