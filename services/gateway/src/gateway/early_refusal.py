@@ -3,7 +3,7 @@
 Problem: under three times the load that a door can take, two of three calls are refused. If a refusal cost half of what
 an order costs, nothing would be left for orders.
 Rule: uvicorn's protocol is asked before it makes a request, a task and a call of the app out of the bytes. A refusal is
-one write of bytes that are ready; the body is dropped as it comes. It costs an eighth of an order.
+one write of bytes that are ready; the body is dropped as it comes. It costs a sixth of an order.
 Limits: only the one call that comes thousands of times a second, in the plain case (`_plain`). Everything else goes to
 the app, where gateway.shedding asks the same question.
 """
