@@ -67,7 +67,7 @@ async def world() -> AsyncGenerator[World]:
 
 
 @asynccontextmanager
-async def serving() -> AsyncGenerator[World]:
+async def serving(keep_alive_s: int = 5) -> AsyncGenerator[World]:
     loop = asyncio.get_running_loop()
     worlds: list[World] = []
 
@@ -76,7 +76,14 @@ async def serving() -> AsyncGenerator[World]:
 
     shedding = Shedding(full=lambda more: worlds[0].full or more >= worlds[0].room, lag_s=lambda: 0, max_lag_s=60)
     protocol = protocol_that_sheds(shedding)
-    config = uvicorn.Config(Shed(app, shedding), http=protocol, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        Shed(app, shedding),
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=keep_alive_s,
+    )
     config.load()
     state = ServerState()
     state.default_headers = [(b"date", b"today")]
@@ -89,8 +96,10 @@ async def serving() -> AsyncGenerator[World]:
         reader, writer = await asyncio.open_connection(HOST, server.sockets[0].getsockname()[1])
         worlds.append(World(reader, writer))
         worlds[0].gate.set()
-        yield worlds[0]
-        writer.close()
+        try:
+            yield worlds[0]
+        finally:
+            writer.close()
 
 
 async def test_a_refusal_is_the_problem_that_the_app_would_give(world: World) -> None:
@@ -141,6 +150,17 @@ async def test_pipelined_requests_are_answered_in_their_order(world: World) -> N
 
     assert [await world.status() for _ in range(5)] == [503, 200, 503, 503, 200]
     assert world.seen == ["GET /livez"] * 2
+
+
+async def test_the_end_of_an_idle_connection_does_not_come_while_the_next_answer_is_due() -> None:
+    async with serving(keep_alive_s=0) as world:
+        world.gate.clear()
+        world.writer.write(post() + GET)
+        refused = await world.status()
+        await eventually(lambda: world.seen, within=5)
+        world.gate.set()
+
+        assert (refused, await world.status()) == (503, 200)
 
 
 async def test_a_refusal_never_overtakes_an_answer_that_is_still_due(world: World) -> None:

@@ -37,6 +37,7 @@ def protocol_that_sheds(shedding: Shedding) -> type[asyncio.Protocol]:
                 return
             if plain:
                 shedding.let_in()
+            self._unset_keepalive_if_required()  # a refusal just before it, in the same bytes, has set it
             super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
