@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from eventually import eventually
 from gateway.early_refusal import protocol_that_sheds
 from gateway.shedding import Shed, Shedding
+from gateway.web_server import CLOSE
 from local_stack.network import HOST
 
 GET = b"GET /livez HTTP/1.1\r\nHost: door\r\n\r\n"
@@ -38,6 +39,7 @@ class World:
     writer: StreamWriter
     full: bool = True
     room: int = 1_000
+    state: ServerState = field(default_factory=ServerState)
     seen: list[str] = field(default_factory=list[str])
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -94,7 +96,7 @@ async def serving(keep_alive_s: int = 5) -> AsyncGenerator[World]:
     )
     async with server:
         reader, writer = await asyncio.open_connection(HOST, server.sockets[0].getsockname()[1])
-        worlds.append(World(reader, writer))
+        worlds.append(World(reader, writer, state=state))
         worlds[0].gate.set()
         try:
             yield worlds[0]
@@ -187,6 +189,15 @@ async def test_a_connection_that_shall_end_is_ended(world: World, request_: byte
     async with asyncio.timeout(5):
         assert await world.reader.read() == b""
     assert world.seen == []
+
+
+async def test_a_gateway_that_leaves_ends_the_connection_after_a_refusal(world: World) -> None:
+    world.state.default_headers.append(CLOSE)
+    world.writer.write(post())
+
+    assert await world.status() == 503
+    async with asyncio.timeout(5):
+        assert await world.reader.read() == b""
 
 
 async def test_a_client_that_never_reads_is_soon_not_read_either(world: World) -> None:

@@ -18,12 +18,13 @@ from functools import cache
 from gateway.one_write import OneWriteProtocol
 from gateway.problems import MEDIA_TYPE, Problem, body_of
 from gateway.shedding import PROBLEMS, RETRY_AFTER_S, Reason, Shedding, count
+from gateway.web_server import CLOSE
 
 PATH = "/v1/orders"
 
 
 def protocol_that_sheds(shedding: Shedding) -> type[asyncio.Protocol]:
-    """For `uvicorn.Config(http=…)`, in the place of OneWriteProtocol."""
+    """For the `http` of gateway.web_server."""
 
     class Protocol(OneWriteProtocol):
         _refused = False  # the request whose body is on its way
@@ -60,6 +61,7 @@ def protocol_that_sheds(shedding: Shedding) -> type[asyncio.Protocol]:
                 and not self.flow.write_paused
                 and not self.expect_100_continue
                 and self.parser.should_keep_alive()
+                and CLOSE not in self.server_state.default_headers  # this gateway is about to leave
             )
 
         def _refuse(self, reason: Reason) -> None:

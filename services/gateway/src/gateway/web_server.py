@@ -25,7 +25,7 @@ from gateway.one_write import OneWriteProtocol
 
 LAST_REQUEST_S = 1.0
 FINISH_REQUESTS_S = 8
-_CLOSE = (b"connection", b"close")
+CLOSE = (b"connection", b"close")
 
 
 class WebServer(uvicorn.Server):
@@ -59,8 +59,8 @@ class WebServer(uvicorn.Server):
 
     async def leave(self) -> None:
         """Make `serve` end, as said above."""
-        self.config.encoded_headers.append(_CLOSE)  # uvicorn makes the headers of all answers from these once a second
-        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        self.config.encoded_headers.append(CLOSE)  # uvicorn makes the headers of all answers from these once a second
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
         await asyncio.sleep(self._drain_s)
         self.should_exit = True
 
