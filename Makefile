@@ -10,7 +10,7 @@ ON_KAFKA := tests/integration/core tests/contract/test_gateway_process.py tests/
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-kafka rolling test-compose failpoints prove footprint check-readme env-example openapi fuzz bench bench-accept bench-read soak proto clean
+.PHONY: help setup demo up status down logs token replay redrive reconcile compose-down fmt check test test-kafka rolling test-compose failpoints prove footprint check-readme env-example openapi fuzz bench bench-accept bench-read bench-overload soak proto clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,13 +92,16 @@ fuzz: .venv/.dev ## Schemathesis over the running stack (make up): at least 5,00
 		--header "Authorization: Bearer $$($(PY) -m local_stack token fuzz)" --max-examples $(or $(EXAMPLES),400) \
 		--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
 
-bench: bench-accept bench-read ## Both benchmarks; the results go to bench/results
+bench: bench-accept bench-read bench-overload ## All three benchmarks; the results go to bench/results
 
 bench-accept: .venv/.runtime ## Orders accepted beside a textbook app, on a real Kafka (Docker): ROUNDS=3 ROUND_S=5
 	@ROUNDS=$(or $(ROUNDS),3) ROUND_S=$(or $(ROUND_S),5) $(PY) -m bench.accept
 
 bench-read: .venv/.runtime ## Latency of the cached read at 500 requests/s, on the embedded stack
 	@$(PY) -m bench.read
+
+bench-overload: .venv/.runtime ## 1.5 and 3 times what one gateway can do, on the embedded broker: OVERLOAD_S=60
+	@OVERLOAD_S=$(or $(OVERLOAD_S),60) $(PY) -m bench.overload
 
 soak: .venv/.runtime ## The embedded stack at half of its capacity, and whether anything grows: MINUTES=30
 	@MINUTES=$(or $(MINUTES),30) $(PY) -m bench.soak

@@ -55,12 +55,12 @@ class Rounds:
     async def run(self, target: str, connections: int) -> Round:
         """One round. Raises BenchError when anything but 202 was answered."""
         pids = {name: self._bench.pid(name) for name in PROCESSES[target]}
-        before = {name: _cpu_s(pid) for name, pid in pids.items()}
+        before = {name: cpu_s_of(pid) for name, pid in pids.items()}
         answers: Answers = await self._load(
             closed_loop, self._ports[target], self._requests, self._sent, connections, ROUND_S
         )
         total = answers.statuses.total()
-        used = {name: _cpu_s(pid) - before[name] for name, pid in pids.items()} | {"client": answers.cpu_s}
+        used = {name: cpu_s_of(pid) - before[name] for name, pid in pids.items()} | {"client": answers.cpu_s}
         self._sent += total + connections
         if set(answers.statuses) != {202}:
             raise BenchError(f"{target} at {connections} connections did not only accept: {dict(answers.statuses)}")
@@ -159,7 +159,7 @@ def _server_step(steps: list[Step], medians: list[Round]) -> Step:
     return Step("the server around it (the rest, at 64 connections)", left, left)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s_of(pid: int) -> float:
     """Of the process and what it started."""
     process = psutil.Process(pid)
     times = [p.cpu_times() for p in (process, *process.children(recursive=True))]

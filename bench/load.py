@@ -66,11 +66,11 @@ def open_loop(port: int, requests: list[bytes], rate: float, connections: int, s
 
 
 class Connection(asyncio.Protocol):
-    """One connection: `send` a request, and `answered(status)` is called when its answer is complete."""
+    """One connection: `send` a request, and `answered(self, status)` is called when its `answer` is complete."""
 
     def __init__(self, answered: Callable[["Connection", int], None]) -> None:
         self._answered = answered
-        self._received = b""
+        self._received = self.answer = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         if head_end < 0 or len(received) < head_end + 4 + _length(received, head_end):
             self._received = received
             return
-        self._received = b""
+        self._received, self.answer = b"", received
         self._answered(self, int(received[9:12]))
 
 
@@ -125,14 +125,14 @@ async def _closed_loop(port: int, requests: Iterator[bytes], connections: int, s
         elif not sent_at:
             done.set()
 
-    lines = [await _connect(port, answered) for _ in range(connections)]
-    began, cpu = clock(), _cpu_s()
+    lines = [await connect(port, answered) for _ in range(connections)]
+    began, cpu = clock(), cpu_s()
     ends = began + seconds
     for line in lines:
         sent_at[line] = clock()
         line.send(next(requests))
     await _until(done, seconds + NO_ANSWER_S)
-    answers.seconds, answers.cpu_s = clock() - began, _cpu_s() - cpu
+    answers.seconds, answers.cpu_s = clock() - began, cpu_s() - cpu
     return _ended(answers, lines, sent_at)
 
 
@@ -159,9 +159,9 @@ async def _open_loop(port: int, requests: list[bytes], rate: float, connections:
         if answers.statuses.total() == total:
             done.set()
 
-    lines = [await _connect(port, answered) for _ in range(connections)]
+    lines = [await connect(port, answered) for _ in range(connections)]
     idle.extend(lines)
-    began, cpu = clock(), _cpu_s()
+    began, cpu = clock(), cpu_s()
     for number in range(total):
         due = began + number / rate
         if (wait_s := due - clock()) > 0:
@@ -172,11 +172,11 @@ async def _open_loop(port: int, requests: list[bytes], rate: float, connections:
             waiting.append((due, requests[number % len(requests)]))
     await _until(done, NO_ANSWER_S)
     answers.statuses[0] += len(waiting)
-    answers.seconds, answers.cpu_s = clock() - began, _cpu_s() - cpu
+    answers.seconds, answers.cpu_s = clock() - began, cpu_s() - cpu
     return _ended(answers, lines, due_at)
 
 
-async def _connect(port: int, answered: Callable[[Connection, int], None]) -> Connection:
+async def connect(port: int, answered: Callable[[Connection, int], None]) -> Connection:
     make = partial(Connection, answered)
     _, connection = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", port)
     return connection
@@ -199,6 +199,6 @@ def _ended(answers: Answers, lines: list[Connection], unanswered: dict[Connectio
     return answers
 
 
-def _cpu_s() -> float:
+def cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime

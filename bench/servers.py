@@ -26,6 +26,7 @@ from local_stack.supervisor import supervised
 
 IMAGE = "apache/kafka:4.1.1"
 SKUS = 4_000
+NOBODY_WRITES = {"GATEWAY_SHED_LAG_S": "86400"}  # no worker runs here, and that is no reason to shed
 
 
 class BenchError(Exception):
@@ -34,14 +35,14 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Everything runs. `pids` by name: gateway, textbook, valkey, kafka."""
+    """Everything runs. `pid` by name: gateway, valkey, and textbook and kafka, or broker."""
 
     run_dir: Path
     kafka: str
     redis_url: str
     gateway_port: int
-    textbook_port: int
     processes: Mapping[str, Process]
+    textbook_port: int = 0
 
     def pid(self, name: str) -> int:
         """Of a process that runs; raises BenchError for one that does not."""
@@ -65,11 +66,28 @@ async def running_bench() -> AsyncGenerator[Bench]:
         address, redis_url = f"{HOST}:{kafka}", servers.redis_url(redis)
         stage = [_kafka(run_dir, kafka, controller), servers.valkey(redis)]
         async with supervised(run_dir, [stage]) as below:
-            await _fill(address)
-            env = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": address, "REDIS_URL": redis_url}
+            await _fill(address, idempotence=True)
+            env = {**os.environ, **NOBODY_WRITES, "KAFKA_BOOTSTRAP_SERVERS": address, "REDIS_URL": redis_url}
             stage = [_gateway(run_dir, env, gateway, admin), _textbook(env, app)]
             async with supervised(run_dir / "apps", [stage]) as above:
-                yield Bench(run_dir, address, redis_url, gateway, app, {**below.processes, **above.processes})
+                yield Bench(run_dir, address, redis_url, gateway, {**below.processes, **above.processes}, app)
+
+
+@asynccontextmanager
+async def running_door(**settings: str) -> AsyncGenerator[Bench]:
+    """One gateway with these settings, on Valkey and the embedded broker: no Docker."""
+    with TemporaryDirectory(prefix="headrace-bench-") as folder:
+        run_dir = Path(folder)
+        keys.ensure_keys(run_dir)
+        ports = free_ports()
+        broker, redis, gateway, admin = (next(ports) for _ in range(4))
+        address, redis_url = f"{HOST}:{broker}", servers.redis_url(redis)
+        async with supervised(run_dir, [[servers.broker(broker), servers.valkey(redis)]]) as below:
+            await _fill(address, idempotence=False)
+            env = {**os.environ, **NOBODY_WRITES, "KAFKA_BOOTSTRAP_SERVERS": address, "REDIS_URL": redis_url}
+            stage = [_gateway(run_dir, env | settings, gateway, admin, idempotence=False)]
+            async with supervised(run_dir / "apps", [stage]) as above:
+                yield Bench(run_dir, address, redis_url, gateway, {**below.processes, **above.processes})
 
 
 def _need_docker() -> None:
@@ -114,13 +132,13 @@ def _kafka(run_dir: Path, port: int, controller: int) -> Spec:
     return Spec(name="kafka", argv=[*argv, IMAGE], env=os.environ, check=broker_ready(port), restarts=False)
 
 
-def _gateway(run_dir: Path, env: dict[str, str], port: int, admin: int) -> Spec:
+def _gateway(run_dir: Path, env: dict[str, str], port: int, admin: int, *, idempotence: bool = True) -> Spec:
     own = {
         "GATEWAY_PORT": str(port),
         "ADMIN_PORT": str(admin),
         "GATEWAY_ORDERS_GRPC_TARGET": f"{HOST}:1",  # nobody reads an order here
         "GATEWAY_JWT_PUBLIC_KEY_FILE": str(keys.public_key_file(run_dir)),
-        "KAFKA_ENABLE_IDEMPOTENCE": "true",
+        "KAFKA_ENABLE_IDEMPOTENCE": str(idempotence).lower(),
     }
     check = http_ready(f"http://{HOST}:{port}/readyz")
     return Spec(name="gateway", argv=[sys.executable, "-m", "gateway.main"], env=env | own, check=check)
@@ -132,12 +150,12 @@ def _textbook(env: dict[str, str], port: int) -> Spec:
     return Spec(name="textbook", argv=argv, env=env | {"PORT": str(port)}, check=check)
 
 
-async def _fill(kafka: str) -> None:
+async def _fill(kafka: str, *, idempotence: bool) -> None:
     """Every topic, and the catalog."""
     partitions = max(spec.partitions for spec in all_topics())
     retention = next(spec.retention for spec in all_topics() if spec.retention)
     await create_topics(kafka, [*all_topics(), TopicSpec(textbook.TOPIC, partitions, retention)])
-    publisher = Publisher(kafka, idempotence=True)
+    publisher = Publisher(kafka, idempotence=idempotence)
     await publisher.start()
     try:
         outcomes = await publisher.publish([to_record(item, uuid7(), None) for item in catalog()])

@@ -35,6 +35,7 @@ def gateway_environment(servers: Addresses, folder: Path) -> dict[str, str]:
         "GATEWAY_JWT_PUBLIC_KEY_FILE": str(key),
         "GATEWAY_JWT_ISSUER": ISSUER,
         "GATEWAY_JWT_AUDIENCE": AUDIENCE,
+        "GATEWAY_SHED_LAG_S": "3600",  # nobody writes what it accepts
     }
 
 

@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE
@@ -12,14 +13,17 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 from uuid import UUID, uuid4
 
 import grpc
 import grpc.aio
 import httpx
+from aiokafka import AIOKafkaConsumer, TopicPartition  # pyright: ignore[reportMissingTypeStubs]
 
 from common.contracts import orders_pb2 as pb
 from common.contracts import orders_pb2_grpc
+from common.contracts.topics import ORDER_WRITER, Topic
 from common.kafka.publisher import Publisher
 from eventually import eventually
 from gateway.web_server import FINISH_REQUESTS_S
@@ -91,6 +95,51 @@ async def test_streams_and_waits_end_at_sigterm_and_the_process_exits_0_at_once(
 async def followers(http: httpx.AsyncClient, kind: str) -> bool:
     """Whether somebody follows an order in this way."""
     return f'headrace_followers{{kind="{kind}"}} 1.0' in (await http.get("/metrics")).text
+
+
+async def test_orders_are_refused_while_those_accepted_before_are_not_written_and_reads_are_not(
+    servers: Addresses, publisher: Publisher, tmp_path: Path
+) -> None:
+    await offer(publisher)
+    environment = gateway_environment(servers, tmp_path) | {"GATEWAY_SHED_LAG_S": "0.5"}
+    async with (
+        serving(environment) as (_, url),
+        httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, headers=bearer()) as http,
+    ):
+        await order_writer_has_written_all(servers)
+
+        async def answered(status: int) -> bool:
+            answers.append(await http.post("/v1/orders", json=ONE_CD))
+            return answers[-1].status_code == status
+
+        answers: list[httpx.Response] = []
+        await eventually(lambda: answered(202), within=10)
+        await eventually(lambda: answered(503), within=10)
+        catalog, ready = await http.get("/v1/catalog"), await http.get("/readyz")
+        metrics = (await http.get("/metrics")).text
+        refused = answers[-1]
+        await order_writer_has_written_all(servers)
+        await eventually(lambda: answered(202), within=10)
+
+    assert refused.json()["type"] == "urn:problem:lagging"
+    assert 10 <= int(refused.headers["retry-after"]) <= 30
+    assert (catalog.status_code, ready.status_code) == (200, 200)
+    assert 'headrace_requests_shed_total{reason="lag"}' in metrics
+    assert float(re.findall(r"^headrace_unwritten_age_seconds (.+)$", metrics, re.MULTILINE)[0]) > 0.5
+
+
+async def order_writer_has_written_all(servers: Addresses) -> None:
+    """Its group has committed everything that stands in the log."""
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=servers.kafka_bootstrap_servers, group_id=ORDER_WRITER, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(Topic.ORDERS_COMMANDS, number) for number in range(6)]
+        consumer.assign(partitions)
+        await consumer.commit(await consumer.end_offsets(partitions))
+    finally:
+        await consumer.stop()
 
 
 async def test_every_missing_setting_is_named_and_the_exit_code_is_2() -> None:

@@ -34,6 +34,23 @@ async def test_a_group_is_beyond_the_end_once_it_has_committed_all_of_it(
     assert not await progress.is_beyond(await progress.ends())
 
 
+async def test_what_a_group_has_committed_and_where_the_log_ends(servers: Addresses, publisher: Publisher) -> None:
+    topic, group, effects = Topic.INVENTORY_COMMANDS, f"test-{uuid4()}", FakeEffects()
+    await publisher.publish([outgoing(reserve_stock()) for _ in range(20)])
+    progress = GroupProgress(servers.kafka_bootstrap_servers, group, topic)
+    before, ends = await progress.position()
+
+    async with running(consumer(servers.kafka_bootstrap_servers, group, topic, effects.apply, publisher).run):
+        await eventually(lambda: progress.is_beyond(ends), within=JOIN_S)
+    committed, _ = await progress.position()
+
+    assert ends == await progress.ends()
+    assert set(before.values()) == {0}
+    assert committed.keys() == ends.keys()
+    # not more than that: the embedded broker says the end of a partition too low by all but one of its last batch
+    assert all(committed[partition] >= end for partition, end in ends.items())
+
+
 async def test_without_a_broker_the_answer_is_an_error_in_bounded_time() -> None:
     with pytest.raises(InfrastructureError):
         await GroupProgress(f"{HOST}:{next(free_ports())}", "group", Topic.ORDERS_COMMANDS).ends()

@@ -39,6 +39,7 @@ from gateway.problems import BAD_CURSOR, Problem
 from gateway.reads import Missing, Reads, View
 from gateway.routes import Routes
 from gateway.schemas import OrderPage, OrderView, TimelineStep, links_to
+from gateway.shedding import Shed, Shedding
 
 ISSUER = "test-issuer"
 AUDIENCE = "test-audience"
@@ -222,6 +223,11 @@ class FakeCommandLog:
 
 
 @dataclass
+class FakeBacklog:
+    age_s: float = 0.0
+
+
+@dataclass
 class Door:
     """The gateway, and what stands behind it."""
 
@@ -233,6 +239,7 @@ class Door:
     orders: FakeOrders = field(default_factory=FakeOrders)
     log: FakeCommandLog = field(default_factory=FakeCommandLog)
     events: OrderEvents = field(default_factory=OrderEvents)
+    backlog: FakeBacklog = field(default_factory=FakeBacklog)
 
     async def place(self, order: object = ONE_CD, *, customer: str = "alice", **headers: str) -> httpx.Response:
         return await self.http.post(
@@ -294,14 +301,16 @@ async def open_door(
         following=follow,
     )
     order_routes = OrderRoutes(authenticator=authenticator, find=lookup.find, following=follow, timelines=orders)
-    app = create_app(routes, order_routes, ready=lambda: ready)
+    backlog = FakeBacklog()
+    shedding = Shedding(full=acceptor.full, lag_s=lambda: backlog.age_s, max_lag_s=60)
+    app = Shed(create_app(routes, order_routes, ready=lambda: ready), shedding)
     transport = httpx.ASGITransport(app)
     async with (
         reads.running(),
         acceptor.running(),
         httpx.AsyncClient(transport=transport, base_url="http://door") as http,
     ):
-        yield Door(app, http, catalog, publisher, markers, orders, log, events)
+        yield Door(app, http, catalog, publisher, markers, orders, log, events, backlog)
 
 
 def token(customer: str = "alice", *, key: Any = PRIVATE_KEY, algorithm: str = "EdDSA", **claims: Any) -> str:

@@ -10,7 +10,7 @@ from common.contracts.values import OrderLine, order_id_for
 from common.kafka.publisher import Outcome
 from common.telemetry.tracing import trace_id_of
 from gateway.schemas import Accepted, links_to
-from unit.gateway.fakes import Door, bearer, open_door
+from unit.gateway.fakes import Door, bearer
 
 
 async def test_an_accepted_order_is_in_the_log_with_our_price(door: Door) -> None:
@@ -122,21 +122,6 @@ async def test_redis_away_does_not_stop_orders(door: Door) -> None:
     door.markers.away = True
 
     assert (await door.place()).status_code == 202
-
-
-async def test_when_too_many_wait_the_next_is_refused_unread() -> None:
-    async with open_door(capacity=1) as door, asyncio.TaskGroup() as tasks:
-        door.publisher.gate.clear()
-        first = tasks.create_task(door.place())
-        await door.publisher.called.wait()
-
-        second = await door.send(b"not even json")
-        door.publisher.gate.set()
-
-    assert second.status_code == 503
-    assert second.json()["type"] == "urn:problem:overloaded"
-    assert second.headers["retry-after"] in ("1", "2", "3")
-    assert first.result().status_code == 202
 
 
 async def test_cancel_is_a_command_of_its_own(door: Door) -> None:

@@ -68,9 +68,11 @@ class Acceptor:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def full(self) -> bool:
-        """As much waits as may, or the broker stands still: refuse the next one before any work is spent on it."""
-        return self._stands_still or self._waiting >= self._capacity or self._waiting_bytes >= self._capacity_bytes
+    def full(self, more: int = 0) -> bool:
+        """With `more` of them as much waits as may, or the broker stands still: refuse the next one before any work is
+        spent on it."""
+        waiting = self._waiting + more
+        return self._stands_still or waiting >= self._capacity or self._waiting_bytes >= self._capacity_bytes
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

@@ -34,7 +34,9 @@ from gateway.adapters.orders_client import DEADLINE_S, GrpcOrders, OrdersAwayErr
 from gateway.adapters.views import CacheViews
 from gateway.app import create_app
 from gateway.auth import Authenticator, KeyFor, load_public_key
+from gateway.backlog import Backlog
 from gateway.catalog import Catalog
+from gateway.early_refusal import protocol_that_sheds
 from gateway.following import Following
 from gateway.last_views import LastViews
 from gateway.lookup import Lookup
@@ -44,6 +46,7 @@ from gateway.order_routes import OrderRoutes
 from gateway.reads import Reads
 from gateway.routes import Routes
 from gateway.settings import GatewaySettings
+from gateway.shedding import Shed, Shedding
 from gateway.web_server import WebServer
 
 ACK_TIMEOUT_S = 2.0
@@ -57,6 +60,7 @@ class Gateway:
     catalog_complete: asyncio.Event
     events: OrderEvents
     ready: Callable[[], bool]
+    shedding: Shedding
 
 
 def main() -> None:
@@ -95,7 +99,8 @@ async def build(settings: GatewaySettings, stop: asyncio.Event) -> AsyncGenerato
         redis = await stack.enter_async_context(create_redis(settings.redis_url.get_secret_value()))
         channel = await stack.enter_async_context(create_channel(settings.orders_grpc_target))
         markers = RedisMarkers(redis)
-        memory = Memory(markers, GroupProgress(settings.kafka_bootstrap_servers, ORDER_WRITER, Topic.ORDERS_COMMANDS))
+        order_writer = GroupProgress(settings.kafka_bootstrap_servers, ORDER_WRITER, Topic.ORDERS_COMMANDS)
+        memory, backlog = Memory(markers, order_writer), Backlog(order_writer)
         markers = through(markers, _redis_breaker("redis_markers").call)  # memory asks itself: it hears who is back
         orders = GrpcOrders(channel)
         orders = through(orders, CircuitBreaker("orders", timeout_s=DEADLINE_S + 0.5, rest_s=1).call)
@@ -112,9 +117,10 @@ async def build(settings: GatewaySettings, stop: asyncio.Event) -> AsyncGenerato
             on_marker_lost=memory.marker_lost,
             breaker=_redis_breaker("redis_door"),
         )
-        acceptor = Acceptor(publisher, store)
+        acceptor = Acceptor(publisher, store, capacity=settings.shed_in_flight)
         await stack.enter_async_context(_beside(lambda: memory.keep_epoch(store.use_again)))
         await stack.enter_async_context(_beside(memory.keep_trust))
+        await stack.enter_async_context(_beside(backlog.keep_looking))
         await stack.enter_async_context(acceptor.running())
         catalog = Catalog()
         complete = await stack.enter_async_context(_reading(catalog, settings))
@@ -142,7 +148,8 @@ async def build(settings: GatewaySettings, stop: asyncio.Event) -> AsyncGenerato
         if jwks is not None:
             await stack.enter_async_context(_beside(jwks.keep_fresh))
             app = LearnKeys(app, jwks=jwks)
-        yield Gateway(app, complete, events, ready)
+        shedding = Shedding(full=acceptor.full, lag_s=lambda: backlog.age_s, max_lag_s=settings.shed_lag_s)
+        yield Gateway(Shed(app, shedding), complete, events, ready, shedding)
 
 
 def _redis_breaker(name: str) -> CircuitBreaker:
@@ -226,7 +233,8 @@ async def _until_left(read: Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 async def _serve_http(gateway: Gateway, settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Listen only once ready: on a shared socket the other gateways take the connections until then."""
-    server = WebServer(gateway.app, host=settings.host, port=settings.port, drain_s=settings.drain_s)
+    http = protocol_that_sheds(gateway.shedding)
+    server = WebServer(gateway.app, http=http, host=settings.host, port=settings.port, drain_s=settings.drain_s)
     sockets = None if settings.listen_fd is None else [socket.socket(fileno=settings.listen_fd)]
     async with asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(stop.wait())

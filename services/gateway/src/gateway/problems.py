@@ -48,6 +48,7 @@ KEY_REUSED = Kind("idempotency-key-reused", "This Idempotency-Key stands for ano
 TOO_MANY_REQUESTS = Kind("too-many-requests", "You are over your rate", 429)
 INTERNAL_ERROR = Kind("internal-error", "Something went wrong on our side", 500)
 OVERLOADED = Kind("overloaded", "Too many requests are waiting", 503)
+LAGGING = Kind("lagging", "Accepted orders wait too long to be written", 503)
 NOT_ACCEPTED = Kind("not-accepted", "Not accepted: nothing was written", 503)
 OUTCOME_UNKNOWN = Kind("outcome-unknown", "It may or may not have been accepted", 503)
 CANNOT_SAY_YET = Kind("cannot-say-yet", "Redis lost its memory: whether this order exists is not known yet", 503)
@@ -138,13 +139,19 @@ def to_problem(error: Exception) -> Problem:
 
 
 def render(request: Request, problem: Problem) -> Response:
+    trace_id = trace_id_of(getattr(request.state, "traceparent", None))
+    body = body_of(problem, instance=request.url.path[:200], trace_id=trace_id)
+    return Response(body, problem.kind.status, problem.headers, MEDIA_TYPE)
+
+
+def body_of(problem: Problem, *, instance: str, trace_id: str | None) -> bytes:
     body = {
         "type": f"urn:problem:{problem.kind.slug}",
         "title": problem.kind.title,
         "status": problem.kind.status,
         **({"detail": problem.detail} if problem.detail else {}),
-        "instance": request.url.path[:200],
-        "trace_id": trace_id_of(getattr(request.state, "traceparent", None)),
+        "instance": instance,
+        "trace_id": trace_id,
         **problem.members,
     }
-    return Response(msgspec.json.encode(body), problem.kind.status, problem.headers, MEDIA_TYPE)
+    return msgspec.json.encode(body)

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import random
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +30,6 @@ from gateway.problems import (
     KEY_REUSED,
     NOT_ACCEPTED,
     OUTCOME_UNKNOWN,
-    OVERLOADED,
     TOO_MANY_REQUESTS,
     Problem,
 )
@@ -73,7 +71,6 @@ class Routes:
         self._following = following
 
     async def place_order(self, request: Request) -> Response:
-        self._shed_load()
         customer_id = self._customer(request, WRITE)
         key = idempotency_key(request.headers)
         order = parse_order(await json_body(request))
@@ -98,7 +95,6 @@ class Routes:
 
     async def cancel_order(self, request: Request) -> Response:
         """Whether it could still be cancelled, or exists at all, is for the order to say."""
-        self._shed_load()
         customer_id = self._customer(request, WRITE)
         order_id = order_id_of(request)
         command = CancelOrder(order_id=order_id, customer_id=customer_id)
@@ -132,11 +128,6 @@ class Routes:
             for item in found[:limit]
         ]
         return CatalogPage(items=items, next_cursor=items[-1].sku if len(found) > limit else None)
-
-    def _shed_load(self) -> None:
-        if self._acceptor.full():
-            spread = random.randint(1, 3)  # noqa: S311 - they should not all come back together
-            raise Problem(OVERLOADED, headers={"Retry-After": str(spread)})
 
     def _customer(self, request: Request, scope: str) -> str:
         return self._authenticator.customer(request.headers.get("authorization"), scope)

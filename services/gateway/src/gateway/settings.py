@@ -31,6 +31,14 @@ class GatewaySettings(BaseSettings):
     )
     jwt_issuer: str = Field("headrace-dev", description="the `iss` that a token must carry")
     jwt_audience: str = Field("headrace", description="the `aud` that a token must carry")
+    shed_in_flight: int = Field(
+        512, ge=1, description="orders that may wait for their ack; while there are so many, new ones are refused"
+    )
+    shed_lag_s: float = Field(
+        60,
+        gt=0,
+        description="seconds; while an order accepted longer ago is not in Postgres yet, new ones are refused",
+    )
     kafka_bootstrap_servers: str = Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,…]")
     kafka_enable_idempotence: bool = Field(
         True, validation_alias="KAFKA_ENABLE_IDEMPOTENCE", description="false only on the embedded broker"

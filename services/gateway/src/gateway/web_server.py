@@ -25,11 +25,19 @@ from gateway.one_write import OneWriteProtocol
 
 LAST_REQUEST_S = 1.0
 FINISH_REQUESTS_S = 8
-_CLOSE = (b"connection", b"close")
+CLOSE = (b"connection", b"close")
 
 
 class WebServer(uvicorn.Server):
-    def __init__(self, app: ASGIApp, *, host: str, port: int, drain_s: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        drain_s: float,
+        http: type[asyncio.Protocol] = OneWriteProtocol,
+    ) -> None:
         self._drain_s = drain_s
         super().__init__(
             uvicorn.Config(
@@ -37,7 +45,7 @@ class WebServer(uvicorn.Server):
                 interface="asgi3",
                 host=host,
                 port=port,
-                http=OneWriteProtocol,
+                http=http,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -51,8 +59,8 @@ class WebServer(uvicorn.Server):
 
     async def leave(self) -> None:
         """Make `serve` end, as said above."""
-        self.config.encoded_headers.append(_CLOSE)  # uvicorn makes the headers of all answers from these once a second
-        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        self.config.encoded_headers.append(CLOSE)  # uvicorn makes the headers of all answers from these once a second
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
         await asyncio.sleep(self._drain_s)
         self.should_exit = True
 

@@ -29,18 +29,23 @@ class GroupProgress:
     async def ends(self) -> Mapping[int, int]:
         """Of each partition the offset that its next record will have."""
         async with self._asking() as (consumer, partitions):
-            ends: dict[Any, int] = await consumer.end_offsets(partitions)
-            return {partition.partition: end for partition, end in ends.items()}
+            return _by_number(await consumer.end_offsets(partitions))
 
     async def committed(self) -> Mapping[int, int]:
         """Of each partition the offset that the group would read next."""
         async with self._asking() as (consumer, partitions):
-            return {p.partition: await consumer.committed(p) or 0 for p in partitions}
+            return await _committed(consumer, partitions)
 
     async def is_beyond(self, ends: Mapping[int, int]) -> bool:
         """Whether the group has committed everything before these offsets."""
         committed = await self.committed()
         return all(committed[partition] >= end for partition, end in ends.items())
+
+    async def position(self) -> tuple[Mapping[int, int], Mapping[int, int]]:
+        """What the group has committed in each partition, and where that ended afterwards."""
+        async with self._asking() as (consumer, partitions):
+            committed = await _committed(consumer, partitions)
+            return committed, _by_number(await consumer.end_offsets(partitions))
 
     @asynccontextmanager
     async def _asking(self) -> AsyncGenerator[tuple[Any, list[Any]]]:
@@ -60,3 +65,11 @@ class GroupProgress:
             with suppress(TimeoutError, KafkaError):
                 async with asyncio.timeout(STOP_S):
                     await consumer.stop()
+
+
+async def _committed(consumer: Any, partitions: list[Any]) -> dict[int, int]:
+    return {p.partition: await consumer.committed(p) or 0 for p in partitions}
+
+
+def _by_number(offsets: dict[Any, int]) -> dict[int, int]:
+    return {partition.partition: offset for partition, offset in offsets.items()}

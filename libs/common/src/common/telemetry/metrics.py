@@ -10,6 +10,8 @@ HTTP_REQUESTS = Counter(
 HTTP_DURATION = Histogram("headrace_http_request_seconds", "Time to answer", ["route", "method"], buckets=_LATENCY_S)
 ORDERS_ACCEPTED = Counter("headrace_orders_accepted", "Orders answered with 202")
 MARKERS_LOST = Counter("headrace_accepted_markers_lost", "Accepted orders whose marker Redis did not take")
+REQUESTS_SHED = Counter("headrace_requests_shed", "Calls refused unread with 503, and why", ["reason"])
+UNWRITTEN_AGE = Gauge("headrace_unwritten_age_seconds", "Age of the oldest accepted order not yet in Postgres")
 TOKEN_BUCKET_REFUSALS = Counter("headrace_token_bucket_refusals", "Calls answered with 429")
 ADMITTED_WITHOUT_REDIS = Counter(
     "headrace_admitted_without_redis", "Calls that only this process limited, with its share, because Redis was away"
