@@ -6,6 +6,7 @@ Exit code 0: all guarantees held. 1: at least one is broken, each with a line `B
 
 import argparse
 import asyncio
+import logging
 import os
 import random
 import sys
@@ -14,6 +15,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from common.errors import InfrastructureError
 from local_stack.record import AlreadyRunningError
@@ -49,6 +52,8 @@ ON_DEMAND: dict[str, Menu] = {"embedded": embedded.ON_DEMAND, "compose": {}}
 
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that the broker is away is our doing, and no news
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     runs = kept_runs(options.failing_seeds_file) if options.failing_seeds else [_wanted(options)]
     if not runs:
         print("no run is kept: none has failed")
