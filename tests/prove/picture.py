@@ -49,6 +49,7 @@ def draw(proof: Proof, series: Series, title: str, file: Path) -> None:
     _draw_rates(rates, series)
     _draw_waiting(waiting, series, proof.healed_at)
     _draw_latency(latency, series)
+    faults.set_xlim(0, len(series.accepted) + NAME_S / 2)
     figure.savefig(file, dpi=90)
     plt.close(figure)
 
