@@ -131,22 +131,22 @@ class Publisher:
         by_partition: dict[tuple[str, int], list[int]] = defaultdict(list)
         try:
             async with asyncio.timeout(self._ack_timeout_s):
-                for index, record in enumerate(records):
-                    by_partition[record.topic, await self._partition_of(record)].append(index)
+                partitions = {topic: await self._partitions_of(topic) for topic in {r.topic for r in records}}
         except (KafkaError, TimeoutError) as error:
             log.warning("publish_no_metadata", error=str(error))
             return outcomes
+        for index, record in enumerate(records):
+            partition = partition_of(record.key or b"", partitions[record.topic])
+            by_partition[record.topic, partition].append(index)
         async with asyncio.TaskGroup() as tasks:
             for (topic, partition), indexes in by_partition.items():
                 batches = self._publish_partition(topic, partition, indexes, records, outcomes, on_late_ack)
                 tasks.create_task(batches)
         return outcomes
 
-    async def _partition_of(self, record: OutgoingRecord) -> int:
-        partitions: set[int] | None = self._producer.client.cluster.partitions_for_topic(record.topic)
-        if partitions is None:
-            partitions = await self._producer.partitions_for(record.topic)
-        return partition_of(record.key or b"", len(partitions))  # type: ignore[arg-type]
+    async def _partitions_of(self, topic: str) -> int:
+        partitions: set[int] | None = self._producer.client.cluster.partitions_for_topic(topic)
+        return len(partitions or await self._producer.partitions_for(topic))
 
     async def _publish_partition(
         self,

@@ -12,7 +12,7 @@ import random
 import re
 import threading
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
 
 from opentelemetry import trace
@@ -68,17 +68,20 @@ async def shutdown_tracing(provider: TracerProvider) -> None:
         await sent.wait()
 
 
-@contextmanager
-def request_span(name: str, traceparent: str | None) -> Generator[str]:
+def request_span(name: str, traceparent: str | None) -> AbstractContextManager[str]:
     """A server span that continues the caller's trace; yields the traceparent for what it publishes.
 
     Whether it is sampled is decided here, before there is a span: most requests need ids only, and a span costs more
     than all else that is done with a request before it is published.
     """
     trace_id, sampled = _begin(traceparent)
-    if not sampled:
-        yield f"00-{trace_id}-{random.getrandbits(64):016x}-00"
-        return
+    if sampled:
+        return _server_span(name, traceparent)
+    return nullcontext(f"00-{trace_id}-{random.getrandbits(64):016x}-00")
+
+
+@contextmanager
+def _server_span(name: str, traceparent: str | None) -> Generator[str]:
     carrier = {"traceparent": traceparent} if traceparent else {}
     parent = _PROPAGATOR.extract(carrier, context=Context())
     with _tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER):

@@ -113,6 +113,8 @@ class RedisDoorStore:
         self._breaker.close()
 
     async def admit(self, calls: Sequence[Call]) -> list[Admission]:
+        if self._one_call:
+            return await self._ask(calls)
         admissions: list[Admission] = [Admission(Verdict.NEW)] * len(calls)
 
         async def ask(indexes: list[int]) -> None:
@@ -124,12 +126,16 @@ class RedisDoorStore:
         return admissions
 
     async def settle(self, settled: Sequence[tuple[Call, Outcome]]) -> None:
+        if self._one_call:
+            await self._tell(settled)
+            return
+
         async def tell(indexes: list[int]) -> None:
             await self._tell([settled[index] for index in indexes])
 
         await _together(tell(indexes) for indexes in self._groups([call for call, _ in settled]))
 
-    async def _ask(self, calls: list[Call]) -> list[Admission]:
+    async def _ask(self, calls: Sequence[Call]) -> list[Admission]:
         keys: list[str] = []
         args: list[str | int] = [self._limit.burst_us, self._limit.token_us, self._claim_ms]
         for call in calls:
@@ -147,7 +153,7 @@ class RedisDoorStore:
         wait_us = 0 if call.free else self._share.take(call.customer_id)
         return Admission(Verdict.LIMITED, wait_us / 1e6) if wait_us else Admission(Verdict.NEW)
 
-    async def _tell(self, settled: list[tuple[Call, Outcome]]) -> None:
+    async def _tell(self, settled: Sequence[tuple[Call, Outcome]]) -> None:
         keys: list[str] = []
         args: list[str | bytes | int] = [self._claim_ms, _ms(ACCEPTED_KEPT), _ms(LIFETIME)]
         for call, outcome in settled:
@@ -158,15 +164,13 @@ class RedisDoorStore:
         except AWAY:
             self._count_lost(settled)
 
-    def _count_lost(self, settled: list[tuple[Call, Outcome]]) -> None:
+    def _count_lost(self, settled: Sequence[tuple[Call, Outcome]]) -> None:
         lost = sum(1 for call, outcome in settled if call.marker and outcome is Outcome.ACKED)
         if lost:
             metrics.MARKERS_LOST.inc(lost)
             self._on_marker_lost()
 
     def _groups(self, calls: Sequence[Call]) -> list[list[int]]:
-        if self._one_call:
-            return [list(range(len(calls)))] if calls else []
         groups: dict[str, list[int]] = defaultdict(list)
         for index, call in enumerate(calls):
             groups[hash_tag(call.customer_id)].append(index)
