@@ -80,14 +80,16 @@ class WithoutLease:
 
     async def fill(self, key: str, token: str, value: Value | None) -> None:
         if value is not None:
-            await self._redis.hset(key, mapping={"v": value.version, "p": value.payload})  # pyright: ignore
+            with suppress(RedisError):  # as below: a busy machine
+                await self._redis.hset(key, mapping={"v": value.version, "p": value.payload})  # pyright: ignore
 
     async def mark(self, keys: Sequence[str]) -> str:
         return ""
 
     async def publish(self, writer: str, values: Mapping[str, Value]) -> None:
         for key in values:
-            await self._redis.delete(key)
+            with suppress(RedisError):
+                await self._redis.delete(key)
 
 
 @asynccontextmanager

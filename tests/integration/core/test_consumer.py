@@ -208,7 +208,11 @@ async def test_a_consumer_whose_fetcher_stopped_is_rebuilt_and_goes_on_where_it_
 
     async with running(worker.run):
         await eventually(lambda: set(ids_of(before)) <= set(effects.applied), within=JOIN_S)
-        worker._consumer._fetcher._fetch_task.cancel()  # pyright: ignore[reportPrivateUsage]
+        fetcher = worker._consumer._fetcher  # pyright: ignore[reportPrivateUsage]
+        fetcher._fetch_task.cancel()
+        await asyncio.gather(
+            *fetcher._pending_tasks, return_exceptions=True
+        )  # what was asked for before could bring them
         await publisher.publish(after)
         await eventually(lambda: set(ids_of(after)) <= set(effects.applied), within=2 * JOIN_S)
         assert worker.alive()
