@@ -8,22 +8,6 @@ from common.resilience.circuit_breaker import CallTimedOutError, CircuitBreaker,
 from eventually import eventually
 from unit.common.breaking import REST_S, AwayError, Clock, Dependency, call, fail, half_open, opened, succeed
 
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def dependency() -> Dependency:
-    return Dependency()
-
-
-@pytest.fixture
-def breaker(clock: Clock) -> CircuitBreaker:
-    return CircuitBreaker("test", failures=(AwayError,), timeout_s=5, rest_s=REST_S, clock=clock)
-
-
 # closed
 
 

@@ -16,21 +16,6 @@ from eventually import eventually
 from unit.common.breaking import REST_S, AwayError, Clock, Dependency, call, fail, half_open, opened, succeed
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def dependency() -> Dependency:
-    return Dependency()
-
-
-@pytest.fixture
-def breaker(clock: Clock) -> CircuitBreaker:
-    return CircuitBreaker("test", failures=(AwayError,), timeout_s=5, rest_s=REST_S, clock=clock)
-
-
 async def test_a_breaker_for_which_one_call_speaks_for_many_opens_at_once_and_for_less_than_half(clock: Clock) -> None:
     breaker = CircuitBreaker("test", failures=(AwayError,), timeout_s=5, window_s=1, at_least=1, share=0.1, clock=clock)
     await call(breaker, succeed, 9)

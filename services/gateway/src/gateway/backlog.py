@@ -19,6 +19,7 @@ from typing import Protocol
 import structlog
 
 from common.errors import InfrastructureError
+from common.kafka.progress import covers
 from common.telemetry.metrics import UNWRITTEN_AGE
 
 log = structlog.get_logger()
@@ -52,15 +53,11 @@ class Backlog:
     async def look(self) -> None:
         now = self._clock()
         committed, ends = await self._order_writer.position()
-        while self._marks and _is_beyond(committed, self._marks[0][1]):
+        while self._marks and covers(committed, self._marks[0][1]):
             self._marks.popleft()
-        if not _is_beyond(committed, ends) and (not self._marks or self._marks[-1][1] != ends):
+        if not covers(committed, ends) and (not self._marks or self._marks[-1][1] != ends):
             self._marks.append((now, ends))
         if len(self._marks) > MOST_MARKS:
             self._marks = deque(islice(self._marks, 0, None, 2))
         self.age_s = now - self._marks[0][0] if self._marks else 0.0
         UNWRITTEN_AGE.set(self.age_s)
-
-
-def _is_beyond(committed: Offsets, ends: Offsets) -> bool:
-    return all(committed.get(partition, 0) >= end for partition, end in ends.items())

@@ -4,6 +4,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.telemetry.logging import LogFormat
+from orders.domain.saga import STEP_TIMEOUT
 
 
 class WorkersSettings(BaseSettings):
@@ -13,7 +14,9 @@ class WorkersSettings(BaseSettings):
     payment_provider_timeout_s: float = Field(2.0, gt=0, description="seconds that one call to the provider may take")
     payment_provider_concurrency: int = Field(64, ge=1, description="calls to the provider at a time, per process")
     saga_step_timeout_s: float = Field(
-        120, gt=0, description="seconds without a reply before a saga asks again; a backlog is not an outage"
+        STEP_TIMEOUT.total_seconds(),
+        gt=0,
+        description="seconds without a reply before a saga asks again; a backlog is not an outage",
     )
     kafka_bootstrap_servers: str = Field(
         validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,host:port…]"

@@ -18,9 +18,14 @@ ANSWER_S = 2.0
 STOP_S = 2.0
 
 
+def covers(committed: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+    """Whether everything before `ends` is committed. Both are offsets, by partition."""
+    return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+
+
 @dataclass(frozen=True, slots=True)
 class GroupProgress:
-    """For questions that are rare: each opens a connection of its own. Raises InfrastructureError after 2 s."""
+    """For a question every few seconds: each opens a connection of its own. Raises InfrastructureError after 2 s."""
 
     bootstrap_servers: str
     group: str
@@ -38,8 +43,7 @@ class GroupProgress:
 
     async def is_beyond(self, ends: Mapping[int, int]) -> bool:
         """Whether the group has committed everything before these offsets."""
-        committed = await self.committed()
-        return all(committed[partition] >= end for partition, end in ends.items())
+        return covers(await self.committed(), ends)
 
     async def position(self) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """What the group has committed in each partition, and where that ended afterwards."""
